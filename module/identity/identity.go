@@ -1,0 +1,99 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package identity holds who a user is and how an upstream is told: the
+// proven identity, the headers that carry it, and the guard that makes those
+// headers impossible to forge.
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strconv"
+	"time"
+)
+
+// Identity is who a user is, as a platform has proven it.
+type Identity struct {
+	// Platform is the name of the provider that signed the user in.
+	Platform string `json:"platform"`
+	// Program is the app id of the mini-program.
+	Program string `json:"program"`
+	// OpenID names the user within the program.
+	OpenID string `json:"openid"`
+	// UnionID names the user across programs of one owner; empty if unknown.
+	UnionID string `json:"unionid,omitempty"`
+}
+
+// subjectSize is how many bytes of the digest name a subject: enough that no
+// two users ever share one.
+const subjectSize = 18
+
+// Subject returns the name under which everything about this user is kept: a
+// digest of platform, program and openid in which no part can run into the
+// next. It says nothing about the user to someone who does not know the
+// openid, is safe in a key or a file name, and keeps openids apart that differ
+// in letter case only.
+func (i Identity) Subject() string {
+	digest := sha256.New()
+	for _, part := range [...]string{i.Platform, i.Program, i.OpenID} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		digest.Write(length[:])
+		digest.Write([]byte(part))
+	}
+	return base64.RawURLEncoding.EncodeToString(digest.Sum(nil)[:subjectSize])
+}
+
+// Claims is what one site tells about a signed-in user. It is immutable once
+// made.
+type Claims struct {
+	Identity
+	// ID is the id of the user by the site's choice (option user_id).
+	ID string
+	// Phone is the verified phone number; empty if unknown.
+	Phone string
+	// Nickname is empty if unknown.
+	Nickname string
+	// SessionID names the session. It is no credential.
+	SessionID string
+	// AuthTime is when the user signed in.
+	AuthTime time.Time
+}
+
+// Lookup returns the claim that a placeholder {http.auth.user.<name>} stands
+// for. known is true for every name that exists, also where the value is empty.
+// A nil receiver is the anonymous user, all of whose claims are empty.
+func (c *Claims) Lookup(name string) (value string, known bool) {
+	if c == nil {
+		c = &anonymous
+	}
+	switch name {
+	case "id":
+		return c.ID, true
+	case "platform":
+		return c.Platform, true
+	case "program":
+		return c.Program, true
+	case "openid":
+		return c.OpenID, true
+	case "unionid":
+		return c.UnionID, true
+	case "phone":
+		return c.Phone, true
+	case "nickname":
+		return c.Nickname, true
+	case "session":
+		return c.SessionID, true
+	case "auth_time":
+		if c.AuthTime.IsZero() {
+			return "", true
+		}
+		return strconv.FormatInt(c.AuthTime.Unix(), 10), true
+	default:
+		return "", false
+	}
+}
+
+var anonymous Claims
