@@ -175,7 +175,7 @@ func derive(master []byte) (*key, error) {
 		*purpose.dst = derived
 	}
 	k.id = base64.RawURLEncoding.EncodeToString(id)
-	k.tokenHeader = segment(fmt.Sprintf(`{"alg":"HS256","kid":"%s","typ":"session+jwt"}`, k.id))
+	k.tokenHeader = segment(fmt.Sprintf(`{"alg":"HS256","kid":"%s","typ":"%s"}`, k.id, tokenType))
 	k.sealHeader = segment(fmt.Sprintf(`{"alg":"dir","enc":"A256GCM","kid":"%s"}`, k.id))
 	return k, nil
 }

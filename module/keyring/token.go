@@ -87,3 +87,17 @@ func newHS256() (jws.Signer, jws.Verifier) {
 	}
 	return s, v
 }
+
+// IsToken reports whether token claims to be one that a ring has signed, this
+// one or another. It says nothing about whether that is true.
+func IsToken(token string) bool {
+	header, _, ok := strings.Cut(token, ".")
+	if !ok || len(header) > maxToken {
+		return false
+	}
+	text, err := base64.RawURLEncoding.DecodeString(header)
+	return err == nil && strings.Contains(string(text), `"typ":"`+tokenType+`"`)
+}
+
+// tokenType is the typ of a session token.
+const tokenType = "session+jwt"

@@ -1,0 +1,317 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package module holds the Caddy modules of the gateway itself: the app that
+// knows programs, store and keys, the handler that guards a site, and what
+// belongs to them.
+package module
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/session"
+	"github.com/minigate/minigate/module/store"
+)
+
+func init() { caddy.RegisterModule(App{}) }
+
+// defaultStore is the store that is used where none is configured.
+const defaultStore = "file"
+
+// App is the mini-program gateway: the programs whose users can sign in, the
+// store that keeps their sessions, and the keys that protect them. Sites use it
+// through the handler http.handlers.miniprogram.
+//
+// Every string in the configuration of a program or store may hold the
+// placeholders {env.*} and {file.*}. A file behind such a placeholder is
+// watched: when it changes, the change takes effect without a reload.
+type App struct {
+	// The programs (mini-programs) whose users can sign in. At least one.
+	ProgramsRaw []json.RawMessage `json:"programs,omitempty" caddy:"namespace=miniprogram.providers inline_key=provider"`
+
+	// Where sessions are kept. Default: a file in Caddy's data directory.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=miniprogram.stores inline_key=store"`
+
+	// The master keys, each 32 bytes in base64. The first signs and seals; the
+	// others only verify and open what they made before. Placeholders are
+	// allowed. Default: one key, made at first start and kept in Caddy's
+	// storage.
+	SealKeys []string `json:"seal_keys,omitempty"`
+
+	// How long sessions last.
+	Session SessionConfig `json:"session,omitzero"`
+
+	// How platforms are called.
+	Exchange ExchangeConfig `json:"exchange,omitzero"`
+
+	ctx      caddy.Context
+	logger   *zap.Logger
+	metrics  *metrics
+	programs map[string]*program
+	opener   store.Opener
+	secrets  *secretWatch
+	keys     *keyring.Ring // nil until made, where none is configured
+
+	mu       sync.Mutex
+	stopped  bool
+	acquired any // key in states, if this instance holds a reference
+	running  atomic.Pointer[runtime]
+}
+
+// SessionConfig says how long sessions last.
+type SessionConfig struct {
+	// How long a session lasts from login; it is never extended. Default: 30d.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// How long a session lasts from its last use. Default: 7d.
+	Idle caddy.Duration `json:"idle,omitempty"`
+
+	// How many sessions a user can have; a new one ends the oldest. Default: 10.
+	PerUser int `json:"per_user,omitempty"`
+}
+
+// ExchangeConfig says how platforms are called.
+type ExchangeConfig struct {
+	// How long one exchange may take, fail-over included. Default: 5s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How many calls to one program's platform may be under way at once. Those
+	// beyond it are answered 503 at once. Default: 256.
+	Concurrency int `json:"concurrency,omitempty"`
+}
+
+// Defaults of ExchangeConfig.
+const (
+	defaultExchangeTimeout = 5 * time.Second
+	defaultConcurrency     = 256
+)
+
+// runtime is what requests need. It is immutable.
+type runtime struct {
+	state    *state
+	sessions *session.Manager
+	keys     *keyring.Ring
+	// pseudonyms are the ids of users on sites that want them.
+	pseudonyms *pseudonyms
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "miniprogram", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets up the app. It opens neither the store nor a connection.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.logger = ctx.Logger()
+	a.metrics = registerMetrics(ctx)
+	a.secrets = newSecretWatch(a.logger)
+	if a.Exchange.Timeout == 0 {
+		a.Exchange.Timeout = caddy.Duration(defaultExchangeTimeout)
+	}
+	if a.Exchange.Concurrency == 0 {
+		a.Exchange.Concurrency = defaultConcurrency
+	}
+	if err := a.loadPrograms(ctx); err != nil {
+		return err
+	}
+	if err := a.loadStore(ctx); err != nil {
+		return err
+	}
+	return a.loadSealKeys()
+}
+
+// Validate reports a configuration that can never work.
+func (a *App) Validate() error {
+	switch {
+	case len(a.programs) == 0:
+		return errors.New("no program is configured")
+	case a.Session.Lifetime < 0 || a.Session.Idle < 0 || a.Exchange.Timeout < 0:
+		return errors.New("durations must be above zero")
+	case a.Session.PerUser < 0 || a.Exchange.Concurrency < 0:
+		return errors.New("per_user and concurrency must be above zero")
+	}
+	return nil
+}
+
+func (a *App) loadPrograms(ctx caddy.Context) error {
+	a.programs = make(map[string]*program, len(a.ProgramsRaw))
+	for i, raw := range a.ProgramsRaw {
+		p, err := loadProgram(ctx, raw, a)
+		if err != nil {
+			return fmt.Errorf("program %d: %w", i+1, err)
+		}
+		if _, twice := a.programs[p.appID]; twice {
+			return fmt.Errorf("program %d: %s is already configured", i+1, p.appID)
+		}
+		a.programs[p.appID] = p
+	}
+	return nil
+}
+
+func (a *App) loadStore(ctx caddy.Context) error {
+	raw := a.StoreRaw
+	if raw == nil {
+		raw = json.RawMessage(`{"store":"` + defaultStore + `"}`)
+	}
+	g, err := parseGuest("miniprogram.stores", "store", raw)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	instance, err := g.load(ctx)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	opener, ok := instance.(store.Opener)
+	if !ok {
+		return fmt.Errorf("store: module %s is not a store", g.id)
+	}
+	a.opener = opener
+	return nil
+}
+
+func (a *App) loadSealKeys() error {
+	if len(a.SealKeys) == 0 {
+		return nil
+	}
+	masters, err := a.readSealKeys()
+	if err != nil {
+		return err
+	}
+	if a.keys, err = keyring.New(masters...); err != nil {
+		return fmt.Errorf("seal_key: %w", err)
+	}
+	a.secrets.add(watchSealKeys(a))
+	return nil
+}
+
+// readSealKeys resolves the configured keys.
+func (a *App) readSealKeys() ([][]byte, error) {
+	masters := make([][]byte, len(a.SealKeys))
+	for i, configured := range a.SealKeys {
+		text, err := resolve(configured)
+		if err != nil {
+			return nil, fmt.Errorf("seal_key %d: %w", i+1, err)
+		}
+		if masters[i], err = keyring.ParseMaster(text); err != nil {
+			return nil, fmt.Errorf("seal_key %d: %w", i+1, err)
+		}
+	}
+	return masters, nil
+}
+
+// Start opens the store and begins to watch secret files.
+func (a *App) Start() error {
+	if _, err := a.runtime(); err != nil {
+		return err
+	}
+	a.secrets.start()
+	a.logger.Info("mini-program gateway is ready",
+		zap.Int("programs", len(a.programs)),
+		zap.Strings("keys", a.running.Load().keys.IDs()))
+	return nil
+}
+
+// Stop ends the watch. Requests that are under way keep what they use until
+// Cleanup.
+func (a *App) Stop() error {
+	a.secrets.stop()
+	return nil
+}
+
+// Cleanup releases what this instance holds of the state that outlives it.
+func (a *App) Cleanup() error {
+	a.secrets.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped = true
+	if rt := a.running.Swap(nil); rt != nil {
+		rt.sessions.Wait()
+	}
+	if a.acquired == nil {
+		return nil
+	}
+	key := a.acquired
+	a.acquired = nil
+	if _, err := states.Delete(key); err != nil {
+		return fmt.Errorf("closing the store: %w", err)
+	}
+	return nil
+}
+
+// errStopped says that a request came for a configuration that is gone.
+var errStopped = errors.New("this configuration is no longer in use")
+
+// runtime returns what requests need and makes it the first time: at Start, or
+// before it, where the http app begins to serve first.
+func (a *App) runtime() (*runtime, error) {
+	if rt := a.running.Load(); rt != nil {
+		return rt, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if rt := a.running.Load(); rt != nil {
+		return rt, nil
+	}
+	if a.stopped {
+		return nil, errStopped
+	}
+	rt, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	a.running.Store(rt)
+	return rt, nil
+}
+
+// open acquires the state and makes what depends on it.
+func (a *App) open() (*runtime, error) {
+	if a.keys == nil {
+		master, err := storedMaster(a.ctx, a.ctx.Storage())
+		if err != nil {
+			return nil, err
+		}
+		if a.keys, err = keyring.New(master); err != nil {
+			return nil, fmt.Errorf("seal key: %w", err)
+		}
+	}
+	st, err := acquireState(a.ctx, a.opener, a.logger)
+	if err != nil {
+		return nil, err
+	}
+	a.acquired = a.opener.Identity()
+	sessions := session.NewManager(session.Options{
+		Store:    a.metrics.timed(st.store),
+		Keys:     a.keys,
+		Cache:    st.cache,
+		Lifetime: time.Duration(a.Session.Lifetime),
+		Idle:     time.Duration(a.Session.Idle),
+		PerUser:  a.Session.PerUser,
+		Warn: func(digest string, err error) {
+			a.logger.Warn("session record", zap.String("user", digest), zap.Error(err))
+		},
+	})
+	return &runtime{
+		state:      st,
+		sessions:   sessions,
+		keys:       a.keys,
+		pseudonyms: &pseudonyms{store: st.store, keys: a.keys},
+	}, nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/minigate/minigate/module/provider"
+	"github.com/minigate/minigate/module/session"
+)
+
+// answerKept is for how long the outcome of an exchange is kept for the client
+// that brought the code: the network stack of mini-programs sends a request
+// again on its own when an answer is late.
+const answerKept = 10 * time.Second
+
+// exchangeKey names a login code. Its parts cannot run into each other, and it
+// does not hold the code.
+type exchangeKey struct {
+	program string
+	code    [sha256.Size]byte
+}
+
+// signedIn is the outcome of an exchange that succeeded.
+type signedIn struct {
+	session *session.Session
+	token   string
+}
+
+// attempt is one exchange, under way or ended.
+type attempt struct {
+	client string
+	done   chan struct{} // closed when result and err are set
+	result signedIn
+	err    error
+}
+
+// exchanges sees to it that each login code is exchanged once: requests that
+// bring the same code while it is under way, or within 10 seconds after, get
+// the same answer, if they come from the same client. It is safe for concurrent
+// use.
+//
+// An exchange runs to its end whatever becomes of the request that began it:
+// once the code was sent it is spent, and the session that it bought must not
+// get lost.
+type exchanges struct {
+	ctx     context.Context // ends the exchanges when the process does without them
+	now     func() time.Time
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	attempts map[exchangeKey]*attempt
+	ended    []endedAttempt // oldest first
+}
+
+type endedAttempt struct {
+	key   exchangeKey
+	until time.Time
+}
+
+func newExchanges(ctx context.Context) *exchanges {
+	return &exchanges{ctx: ctx, now: time.Now, attempts: make(map[exchangeKey]*attempt)}
+}
+
+// errForeignCode says that another client brought the code first.
+var errForeignCode = errors.New("the code was brought by another client before")
+
+// do returns the outcome of exchanging a code of a program, which the client at
+// this address brought. exchange is called if nobody exchanged the code before;
+// its context does not end with ctx.
+func (e *exchanges) do(ctx context.Context, program, code, client string, exchange func(context.Context) (signedIn, error)) (signedIn, error) {
+	key := exchangeKey{program, sha256.Sum256([]byte(code))}
+	e.mu.Lock()
+	e.forget()
+	a, known := e.attempts[key]
+	if !known {
+		a = &attempt{client: client, done: make(chan struct{})}
+		e.attempts[key] = a
+		e.running.Go(func() {
+			detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			defer cancel()
+			defer context.AfterFunc(e.ctx, cancel)()
+			result, err := contained(detached, exchange)
+			e.end(key, a, result, err)
+		})
+	}
+	e.mu.Unlock()
+
+	if a.client != client {
+		return signedIn{}, errForeignCode
+	}
+	select {
+	case <-a.done:
+		return a.result, a.err
+	case <-ctx.Done():
+		return signedIn{}, ctx.Err()
+	}
+}
+
+// contained runs exchange and makes an error of a panic: it runs outside the
+// request that the server would contain it in.
+func contained(ctx context.Context, exchange func(context.Context) (signedIn, error)) (result signedIn, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic while exchanging a code: %v", cause)
+		}
+	}()
+	return exchange(ctx)
+}
+
+// end publishes the outcome of an attempt.
+func (e *exchanges) end(key exchangeKey, a *attempt, result signedIn, err error) {
+	a.result, a.err = result, err
+	close(a.done)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if unspent(err) {
+		delete(e.attempts, key)
+		return
+	}
+	e.ended = append(e.ended, endedAttempt{key, e.now().Add(answerKept)})
+}
+
+// unspent reports whether the platform has certainly not seen the code.
+func unspent(err error) bool {
+	var notSent errNotSent
+	var e *provider.Error
+	return errors.As(err, &notSent) || (errors.As(err, &e) && e.Reason == provider.CodeMalformed)
+}
+
+// forget removes the attempts that ended long enough ago.
+func (e *exchanges) forget() {
+	now := e.now()
+	n := 0
+	for n < len(e.ended) && !now.Before(e.ended[n].until) {
+		delete(e.attempts, e.ended[n].key)
+		n++
+	}
+	e.ended = e.ended[n:]
+}
+
+// wait returns when no exchange is under way.
+func (e *exchanges) wait() { e.running.Wait() }

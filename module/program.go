@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/sony/gobreaker/v2"
+	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/provider"
+)
+
+// The breaker of a program: after this many calls in a row without an answer
+// the platform is left alone for a while, so that clients get their 503 at once
+// and not after a time-out each.
+const (
+	breakerFailures = 10
+	breakerPause    = 5 * time.Second
+)
+
+// program is one mini-program at run time.
+type program struct {
+	platform string
+	appID    string
+	timeout  time.Duration
+	logger   *zap.Logger
+	metrics  *programMetrics
+
+	provider atomic.Pointer[provider.Provider] // replaced when a secret file changes
+	slots    chan struct{}
+	breaker  *gobreaker.CircuitBreaker[provider.Grant]
+}
+
+// loadProgram loads the program that raw configures.
+func loadProgram(ctx caddy.Context, raw json.RawMessage, app *App) (*program, error) {
+	g, err := parseGuest("miniprogram.providers", "provider", raw)
+	if err != nil {
+		return nil, err
+	}
+	first, err := loadProvider(ctx, g)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", g.name, err)
+	}
+	p := &program{
+		platform: g.name,
+		appID:    first.AppID(),
+		timeout:  time.Duration(app.Exchange.Timeout),
+		logger:   app.logger.With(zap.String("platform", g.name), zap.String("program", first.AppID())),
+		metrics:  app.metrics.program(g.name, first.AppID()),
+		slots:    make(chan struct{}, app.Exchange.Concurrency),
+	}
+	p.provider.Store(&first)
+	p.breaker = gobreaker.NewCircuitBreaker[provider.Grant](gobreaker.Settings{
+		Name:         p.appID,
+		Timeout:      breakerPause,
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		IsSuccessful: answered,
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			p.metrics.breaker(to)
+			p.logger.Warn("platform breaker changed", zap.Stringer("state", to))
+		},
+	})
+	if g.watchable() {
+		app.secrets.add(watchProgram(ctx, g, p))
+	}
+	return p, nil
+}
+
+// loadProvider makes an instance of a provider that lives as long as ctx.
+func loadProvider(ctx caddy.Context, g *guest) (provider.Provider, error) {
+	loaded, err := g.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := loaded.(provider.Provider)
+	if !ok {
+		return nil, fmt.Errorf("module %s is not a provider", g.id)
+	}
+	return p, nil
+}
+
+// exchange trades a login code for a grant, within the program's limits.
+func (p *program) exchange(ctx context.Context, code string) (provider.Grant, error) {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	default:
+		return provider.Grant{}, errNotSent{errors.New("too many calls are under way")}
+	}
+	start := time.Now()
+	grant, err := p.breaker.Execute(func() (provider.Grant, error) {
+		ctx, cancel := context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+		return (*p.provider.Load()).Exchange(ctx, code)
+	})
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		return provider.Grant{}, errNotSent{err}
+	}
+	p.metrics.exchanged(time.Since(start))
+	return grant, err
+}
+
+// answered reports whether the platform gave an answer of its own. Only the
+// lack of one counts against it: what a client can bring about with a bad code
+// must not shut everyone out.
+func answered(err error) bool {
+	var e *provider.Error
+	if err == nil || !errors.As(err, &e) {
+		return err == nil
+	}
+	return e.PlatformCode != "" || (e.Reason != provider.Unavailable && e.Reason != provider.PlatformFault)
+}
+
+// errNotSent says that a code was not sent: it can be tried again.
+type errNotSent struct{ cause error }
+
+func (e errNotSent) Error() string { return "not sent: " + e.cause.Error() }
+func (e errNotSent) Unwrap() error { return e.cause }
+
+// As makes it a provider.Error.
+func (e errNotSent) As(target any) bool {
+	t, ok := target.(**provider.Error)
+	if ok {
+		*t = &provider.Error{Reason: provider.Unavailable, RetryAfter: defaultRetryAfter, Err: e.cause}
+	}
+	return ok
+}

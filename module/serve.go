@@ -1,0 +1,251 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/session"
+)
+
+// visitor is who a request comes from, as far as one site is concerned. It is
+// made once a session and shared by its requests; nil is nobody.
+type visitor struct {
+	claims  *identity.Claims
+	headers []headerValue
+	// placeholders is the user's part of the replacer.
+	placeholders caddy.ReplacerFunc
+	// failure says why this site does not serve the user, if it does not.
+	failure *Error
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h.clean(r)
+	if r.Method == http.MethodConnect && !isWebSocket(r) {
+		return h.refuse(w, r, new(credential), errMethod)
+	}
+	cred, failure := h.readCredential(r)
+	switch name, isEndpoint := strings.CutPrefix(r.URL.Path, h.prefix); {
+	case failure == nil && cred.wafer != nil && cred.wafer.login:
+		return h.waferLogin(w, r, &cred)
+	case isEndpoint:
+		return h.serveEndpoint(w, r, name, &cred, failure)
+	case failure != nil:
+		return h.refuse(w, r, &cred, failure)
+	}
+	if cred.isCode() {
+		return h.serveInline(w, r, next, &cred)
+	}
+	v, failure := h.authenticate(r, &cred)
+	if failure == nil {
+		cred.removeFrom(r)
+		return h.forward(w, r, next, v)
+	}
+	return h.serveAnonymous(w, r, next, &cred, failure)
+}
+
+// clean runs the guard, and counts and logs what it found.
+func (h *Handler) clean(r *http.Request) {
+	attempts := h.guard.Clean(r)
+	if attempts == 0 {
+		return
+	}
+	h.metrics.spoofAttempts.Add(float64(attempts))
+	if c := h.logger.Check(zapcore.DebugLevel, "identity headers of a client removed"); c != nil {
+		c.Write(zap.Int("headers", attempts), zap.String("client_ip", clientAddress(r)))
+	}
+}
+
+// authenticate returns the visitor whose session cred shows.
+func (h *Handler) authenticate(r *http.Request, cred *credential) (*visitor, *Error) {
+	if cred.token == "" {
+		return nil, errSessionMissing
+	}
+	rt, err := h.app.runtime()
+	if err != nil {
+		return nil, h.storeFailure(err)
+	}
+	s, failure := h.validate(r, rt, cred)
+	if failure != nil {
+		return nil, failure
+	}
+	return h.visitor(r, rt, s)
+}
+
+// validate returns the session that cred shows.
+func (h *Handler) validate(r *http.Request, rt *runtime, cred *credential) (*session.Session, *Error) {
+	s, warm, err := rt.sessions.Validate(r.Context(), cred.token)
+	if err == nil && cred.wafer != nil && !cred.wafer.matches(s) {
+		err = session.ErrInvalid
+	}
+	if err == nil {
+		h.metrics.session("ok", warm)
+		return s, nil
+	}
+	failure, operational := sessionError(err)
+	h.metrics.session(failure.Word, warm)
+	if operational {
+		h.storeFailure(err)
+	}
+	return nil, failure
+}
+
+// storeFailure tells the operator that the store is of no use right now.
+func (h *Handler) storeFailure(err error) *Error {
+	h.logger.Error("session store cannot be used", zap.Error(err))
+	return errStore.retryAfter(0)
+}
+
+// visitor returns what the site makes of a session, or why it does not serve
+// its user.
+func (h *Handler) visitor(r *http.Request, rt *runtime, s *session.Session) (*visitor, *Error) {
+	if v, ok := s.Prepared(h).(*visitor); ok {
+		return v, v.failure
+	}
+	v, err := h.newVisitor(r, rt, s)
+	if err != nil {
+		return nil, h.storeFailure(err)
+	}
+	s.Keep(h, v)
+	return v, v.failure
+}
+
+func (h *Handler) newVisitor(r *http.Request, rt *runtime, s *session.Session) (*visitor, error) {
+	if _, ok := h.allowed[s.Identity.Program]; !ok {
+		return &visitor{failure: errProgramForbidden}, nil
+	}
+	id, failure, err := h.userID(r.Context(), rt, s.Identity)
+	if err != nil {
+		return nil, err
+	}
+	if failure != nil {
+		return &visitor{failure: failure}, nil
+	}
+	claims := &identity.Claims{Identity: s.Identity, ID: id, SessionID: s.ID, AuthTime: s.IssuedAt()}
+	return &visitor{
+		claims:       claims,
+		headers:      h.headers.values(claims),
+		placeholders: placeholders(claims),
+	}, nil
+}
+
+// placeholders returns the replacer's function for {http.auth.user.*} and for
+// the claims as a whole.
+func placeholders(claims *identity.Claims) caddy.ReplacerFunc {
+	return func(key string) (any, bool) {
+		name, ok := strings.CutPrefix(key, userPlaceholder)
+		if !ok {
+			return claims, key == claimsVariable
+		}
+		return claims.Lookup(name)
+	}
+}
+
+var anonymousPlaceholders = placeholders(nil)
+
+// forward hands the request to next, with the visitor's identity.
+func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visitor) error {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if v == nil {
+		repl.Map(anonymousPlaceholders)
+	} else {
+		repl.Map(v.placeholders)
+		h.headers.apply(r, repl, v.claims, v.headers)
+	}
+	// What a cache keeps for one user it must not give to another.
+	header := w.Header()
+	header["Vary"] = append(header["Vary"], h.vary...)
+	return next.ServeHTTP(w, r)
+}
+
+// serveAnonymous serves a request that shows no session, or a bad one, if the
+// site serves it at all. failure is why it has no visitor.
+func (h *Handler) serveAnonymous(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, cred *credential, failure *Error) error {
+	public, err := h.public.AnyMatchWithError(r)
+	switch {
+	case len(h.public) > 0 && err != nil:
+		return err
+	case len(h.public) > 0 && public && ambiguousPath(r.URL):
+		return h.refuse(w, r, cred, errAmbiguousPath)
+	case len(h.public) > 0 && public:
+		h.removeOwn(r, cred)
+		return h.forward(w, r, next, nil)
+	case h.Optional && failure == errSessionMissing:
+		return h.forward(w, r, next, nil)
+	default:
+		return h.refuse(w, r, cred, failure)
+	}
+}
+
+// removeOwn takes the gateway's credentials off a request that is served
+// without them. A bearer token of somebody else's making is the upstream's
+// business.
+func (h *Handler) removeOwn(r *http.Request, cred *credential) {
+	foreign := cred.scheme == schemeBearer && !keyring.IsToken(cred.token)
+	if foreign {
+		cred.scheme = ""
+	}
+	cred.removeFrom(r)
+}
+
+// serveInline signs the user in whose login code the request carries, and hands
+// the request on.
+func (h *Handler) serveInline(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, cred *credential) error {
+	result, rt, failure := h.signIn(r, cred, nil)
+	if failure != nil {
+		return h.serveAnonymous(w, r, next, cred, failure)
+	}
+	v, failure := h.visitor(r, rt, result.session)
+	if failure != nil {
+		return h.serveAnonymous(w, r, next, cred, failure)
+	}
+	cred.removeFrom(r)
+	return h.forward(newTokenWriter(w, result.token), r, next, v)
+}
+
+// isWebSocket reports whether a CONNECT request opens a WebSocket over HTTP/2
+// or HTTP/3 (RFC 8441, RFC 9220).
+func isWebSocket(r *http.Request) bool {
+	return r.ProtoMajor >= 2 && (r.Header.Get(":protocol") == "websocket" || r.Proto == "websocket")
+}
+
+// tokenWriter gives the client the token of the session that its request began.
+// It does so when the answer begins, so that nothing an upstream sends takes
+// its place.
+type tokenWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	token string
+	wrote bool
+}
+
+func newTokenWriter(w http.ResponseWriter, token string) *tokenWriter {
+	return &tokenWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, token: token}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *tokenWriter) WriteHeader(status int) {
+	if !w.wrote {
+		w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
+		w.Header().Set("Authorization", "Bearer "+w.token)
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *tokenWriter) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriterWrapper.Write(p)
+}

@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"hash/maphash"
+	"math"
+	"sync/atomic"
+	"time"
+
+	gocache "github.com/patrickmn/go-cache"
+)
+
+const (
+	// shardCount is how many go-caches share the tokens. go-cache sweeps with
+	// its write lock held, which stops every reader for as long as the sweep
+	// takes; with a million sessions in 256 shards that is below a millisecond.
+	shardCount = 256
+	// sweepPause is the time between the sweeps of two shards.
+	sweepPause = 250 * time.Millisecond
+	// slotCount is how many generation counters all users share. Two users with
+	// one counter cost each other a look into the store, nothing else.
+	slotCount = 1 << 18
+	// storeGrace is for how long sessions go on that were known to be valid
+	// when the store stopped telling about changes.
+	storeGrace = 30 * time.Second
+)
+
+// Cache is the warm cache: tokens that were validated, with their sessions. It
+// is safe for concurrent use and outlives the managers that share it.
+//
+// An entry is believed until the session's end, unless the record of its user
+// changed meanwhile (Invalidate) or nobody can tell whether it did (Distrust).
+type Cache struct {
+	seed        maphash.Seed
+	shards      [shardCount]*gocache.Cache
+	generations []atomic.Uint32
+	epoch       atomic.Uint32
+	trusted     atomic.Int64 // unix nanoseconds until which entries are believed
+}
+
+// NewCache returns an empty cache. Run sweeps it.
+func NewCache() *Cache {
+	c := &Cache{seed: maphash.MakeSeed(), generations: make([]atomic.Uint32, slotCount)}
+	for i := range c.shards {
+		c.shards[i] = gocache.New(gocache.NoExpiration, 0)
+	}
+	c.trusted.Store(math.MaxInt64)
+	return c
+}
+
+// Run removes expired entries, one shard after the other, until ctx is done.
+func (c *Cache) Run(ctx context.Context) {
+	ticker := time.NewTicker(sweepPause)
+	defer ticker.Stop()
+	for next := 0; ; next = (next + 1) % shardCount {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			c.shards[next].DeleteExpired()
+		}
+	}
+}
+
+// Len returns the number of entries, expired ones included.
+func (c *Cache) Len() int {
+	n := 0
+	for _, shard := range c.shards {
+		n += shard.ItemCount()
+	}
+	return n
+}
+
+// Invalidate says that the record of subject changed: its sessions must be
+// validated against the store again. It returns the new generation.
+func (c *Cache) Invalidate(subject string) uint32 {
+	return c.slot(subject).Add(1)
+}
+
+// Trust says that from now on every change of a record will be told by
+// Invalidate. What was cached before is forgotten, for changes may have been
+// missed.
+func (c *Cache) Trust() {
+	c.epoch.Add(1)
+	c.trusted.Store(math.MaxInt64)
+}
+
+// Distrust says that changes of records are not told any more. What is cached
+// is believed for 30 more seconds.
+func (c *Cache) Distrust(now time.Time) {
+	c.trusted.Store(now.Add(storeGrace).UnixNano())
+}
+
+// get returns the session that was validated for token, if it may be believed.
+func (c *Cache) get(token string, now time.Time) *Session {
+	value, ok := c.shard(token).Get(token)
+	if !ok {
+		return nil
+	}
+	s, ok := value.(*Session)
+	if !ok || s.epoch != c.epoch.Load() || s.generation != c.slot(s.Subject).Load() || now.UnixNano() > c.trusted.Load() {
+		return nil
+	}
+	return s
+}
+
+// put caches a session until its end at most.
+func (c *Cache) put(token string, s *Session, until time.Duration) {
+	if until > 0 {
+		c.shard(token).Set(token, s, until)
+	}
+}
+
+func (c *Cache) drop(token string) { c.shard(token).Delete(token) }
+
+// stamp marks a session as of now. What is read from the store after stamp and
+// changes before get is not believed.
+func (c *Cache) stamp(s *Session) {
+	s.epoch = c.epoch.Load()
+	s.generation = c.slot(s.Subject).Load()
+}
+
+func (c *Cache) slot(subject string) *atomic.Uint32 {
+	return &c.generations[maphash.String(c.seed, subject)%slotCount]
+}
+
+// shard picks by the end of the token, which is as random as its signature. A
+// forged ending leads to a shard that does not hold the token, like any other.
+func (c *Cache) shard(token string) *gocache.Cache {
+	var sum uint32
+	for i := max(0, len(token)-6); i < len(token); i++ {
+		sum = sum*33 + uint32(token[i])
+	}
+	return c.shards[sum%shardCount]
+}

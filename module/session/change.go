@@ -1,0 +1,167 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/minigate/minigate/module/store"
+)
+
+// Revoke ends one session. That it has ended before is not an error.
+func (m *Manager) Revoke(ctx context.Context, s *Session) error {
+	return m.revoke(ctx, s.Subject, func(rec *record) { rec.remove(s.ID) })
+}
+
+// RevokeAll ends all sessions of a user and forgets the platform's session
+// keys.
+func (m *Manager) RevokeAll(ctx context.Context, subject string) error {
+	return m.revoke(ctx, subject, func(rec *record) { rec.Sessions, rec.Keys = nil, nil })
+}
+
+func (m *Manager) revoke(ctx context.Context, subject string, change func(*record)) error {
+	err := m.update(ctx, subject, func(rec *record) error {
+		if len(rec.Sessions) == 0 {
+			return errUnchanged
+		}
+		change(rec)
+		return nil
+	})
+	// Whatever became of the write: from now on the store is asked.
+	m.Cache.Invalidate(subject)
+	if err != nil {
+		return fmt.Errorf("revoking sessions: %w", err)
+	}
+	return nil
+}
+
+// PlatformKeys returns the platform's session keys of a user, the current one
+// first, then those that were replaced a few minutes ago at most.
+func (m *Manager) PlatformKeys(ctx context.Context, subject string) ([]string, error) {
+	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading session keys: %w", err)
+	}
+	rec, err := openRecord(m.Keys, subject, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("reading session keys: %w", err)
+	}
+	rec.dropOldKeys(m.Now().Unix())
+	keys := make([]string, len(rec.Keys))
+	for i, key := range rec.Keys {
+		keys[i] = key.Key
+	}
+	return keys, nil
+}
+
+// touch writes that a session is in use, in the background. At most one write
+// of a session is under way.
+func (m *Manager) touch(token string, s *Session) {
+	if !s.touching.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case m.touches <- struct{}{}:
+	default:
+		s.touching.Store(false)
+		return
+	}
+	m.pending.Go(func() {
+		defer func() { <-m.touches }()
+		ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
+		defer cancel()
+		if err := m.writeUse(ctx, token, s); err != nil {
+			m.Warn(m.Keys.Digest(s.Subject), fmt.Errorf("writing the last use of a session: %w", err))
+			s.touching.Store(false)
+		}
+	})
+}
+
+// writeUse sets the last use of a session to now, in store and cache.
+func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error {
+	now := m.Now().Unix()
+	used := &Session{
+		ID: s.ID, Subject: s.Subject, Identity: s.Identity, keyID: s.keyID,
+		issuedAt: s.issuedAt, expiresAt: s.expiresAt, lastUsed: now,
+	}
+	m.Cache.stamp(used)
+	alive := false
+	err := m.update(ctx, s.Subject, func(rec *record) error {
+		found := rec.find(s.ID)
+		if alive = found != nil; !alive {
+			return errUnchanged
+		}
+		found.LastUsed = max(found.LastUsed, now)
+		used.Identity = rec.Identity
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case alive:
+		m.Cache.put(token, used, m.remaining(used, now))
+	default:
+		m.Cache.drop(token)
+	}
+	return nil
+}
+
+// errUnchanged is returned by the function given to update when there is
+// nothing to write.
+var errUnchanged = errors.New("unchanged")
+
+// update changes the record of subject in one atomic step. The record is empty
+// where there is none, or none that can be read.
+func (m *Manager) update(ctx context.Context, subject string, change func(*record) error) error {
+	var unusable error
+	err := m.Store.Update(ctx, RecordPrefix+subject, func(old []byte) ([]byte, time.Duration, error) {
+		unusable = nil
+		rec := &record{Subject: subject}
+		if old != nil {
+			opened, err := openRecord(m.Keys, subject, old)
+			switch {
+			case err == nil:
+				rec = opened
+			case errors.Is(err, errDamaged):
+				unusable = err // nothing in it can be used: the token of each of its sessions is void, too
+			default:
+				return nil, 0, err
+			}
+		}
+		last := m.lastEnd(rec)
+		if err := change(rec); err != nil {
+			return nil, 0, err
+		}
+		sealed, err := rec.seal(m.Keys)
+		if err != nil {
+			return nil, 0, err
+		}
+		// A record lives as long as a token may be shown that it can answer
+		// for, also that of a session which has just been removed.
+		seconds := max(last, m.lastEnd(rec)) - m.Now().Unix()
+		return sealed, time.Duration(max(seconds, 1)) * time.Second, nil
+	})
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	if err == nil && unusable != nil {
+		m.Warn(m.Keys.Digest(subject), fmt.Errorf("replacing a record: %w", unusable))
+	}
+	return err
+}
+
+// lastEnd returns when the last session of a record ends, as a unix time.
+func (m *Manager) lastEnd(rec *record) int64 {
+	var last int64
+	for _, s := range rec.Sessions {
+		last = max(last, m.end(s.IssuedAt, s.ExpiresAt, s.LastUsed))
+	}
+	return last
+}

@@ -1,0 +1,267 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/store"
+)
+
+// Defaults of Options.
+const (
+	DefaultLifetime = 30 * 24 * time.Hour
+	DefaultIdle     = 7 * 24 * time.Hour
+	DefaultPerUser  = 10
+)
+
+// touchParts is into how many parts the idle time is divided; the last use of a
+// session is written at most once in each.
+const touchParts = 10
+
+// maxTouches is how many writes of last use may be under way at once. A session
+// that finds no place tries again with its next request.
+const maxTouches = 64
+
+// touchTimeout bounds one write of last use.
+const touchTimeout = 10 * time.Second
+
+// Options say how long sessions last and where they are kept.
+type Options struct {
+	// Store keeps the records. Required.
+	Store store.Store
+	// Keys signs tokens and seals records. Required.
+	Keys *keyring.Ring
+	// Cache is the warm cache of Store. Required.
+	Cache *Cache
+	// Lifetime is how long a session lasts from login. It is never extended.
+	Lifetime time.Duration
+	// Idle is how long a session lasts from its last use.
+	Idle time.Duration
+	// PerUser is how many sessions of one user are kept, the newest ones.
+	PerUser int
+	// Warn is called when a record cannot be used and the work goes on without
+	// it. digest names the user in the log. Optional.
+	Warn func(digest string, err error)
+	// Now returns the time. Optional.
+	Now func() time.Time
+}
+
+// Manager makes, validates and ends sessions. It is safe for concurrent use.
+type Manager struct {
+	Options
+	touches chan struct{}
+	pending sync.WaitGroup
+}
+
+// NewManager returns a manager. Zero durations and counts become the defaults.
+func NewManager(options Options) *Manager {
+	m := &Manager{Options: options, touches: make(chan struct{}, maxTouches)}
+	if m.Lifetime <= 0 {
+		m.Lifetime = DefaultLifetime
+	}
+	if m.Idle <= 0 {
+		m.Idle = DefaultIdle
+	}
+	if m.PerUser <= 0 {
+		m.PerUser = DefaultPerUser
+	}
+	if m.Warn == nil {
+		m.Warn = func(string, error) {}
+	}
+	if m.Now == nil {
+		m.Now = time.Now
+	}
+	return m
+}
+
+// Wait returns when the writes of last use that are under way have ended.
+func (m *Manager) Wait() { m.pending.Wait() }
+
+// claims is the payload of a token.
+type claims struct {
+	Subject   string `json:"sub"`
+	SessionID string `json:"sid"`
+	IssuedAt  int64  `json:"iat"`
+	ExpiresAt int64  `json:"exp"`
+}
+
+// Create signs in the user and returns the session and its token. When it
+// returns, the session is stored durably.
+//
+// sessionKey is the platform's session key, empty where there is none. replaced
+// is the session that the client showed while it signed in, or nil: if it is
+// the same user's, the new session takes its place.
+func (m *Manager) Create(ctx context.Context, user identity.Identity, sessionKey string, replaced *Session) (*Session, string, error) {
+	now := m.Now().Unix()
+	s := &Session{
+		ID:        newID(),
+		Subject:   user.Subject(),
+		issuedAt:  now,
+		expiresAt: now + int64(m.Lifetime/time.Second),
+		lastUsed:  now,
+	}
+	payload, err := json.Marshal(claims{s.Subject, s.ID, s.issuedAt, s.expiresAt})
+	if err != nil {
+		return nil, "", fmt.Errorf("encoding session claims: %w", err)
+	}
+	token, err := m.Keys.SignToken(payload)
+	if err != nil {
+		return nil, "", err
+	}
+	s.keyID = m.Keys.IDs()[0]
+
+	var changed bool
+	m.Cache.stamp(s)
+	err = m.update(ctx, s.Subject, func(rec *record) error {
+		changed = m.admit(rec, user, sessionKey, replaced, s)
+		s.Identity = rec.Identity
+		return nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("storing a session: %w", err)
+	}
+	if changed {
+		// The user's other sessions are to be validated again. This one is good
+		// unless somebody else changed the record at the same time.
+		if m.Cache.Invalidate(s.Subject) == s.generation+1 {
+			s.generation++
+		}
+	}
+	m.Cache.put(token, s, m.remaining(s, now))
+	return s, token, nil
+}
+
+// admit writes a new session into a record. It reports whether what is known of
+// the user's other sessions is outdated by that.
+func (m *Manager) admit(rec *record, user identity.Identity, sessionKey string, replaced, s *Session) (changed bool) {
+	if user.UnionID == "" {
+		user.UnionID = rec.Identity.UnionID // a platform that once told may not tell each time
+	}
+	changed = rec.Identity != user && len(rec.Sessions) > 0
+	rec.Identity = user
+	rec.addKey(sessionKey, s.issuedAt)
+
+	if replaced != nil && replaced.Subject == rec.Subject {
+		changed = rec.remove(replaced.ID) || changed
+	}
+	kept := rec.Sessions[:0]
+	for _, old := range rec.Sessions {
+		if m.end(old.IssuedAt, old.ExpiresAt, old.LastUsed) > s.issuedAt {
+			kept = append(kept, old)
+		}
+	}
+	if surplus := len(kept) + 1 - m.PerUser; surplus > 0 {
+		kept = kept[surplus:]
+		changed = true
+	}
+	rec.Sessions = append(kept, recordSession{s.ID, s.issuedAt, s.expiresAt, s.lastUsed})
+	return changed
+}
+
+// Validate returns the session that token names. The error is ErrInvalid,
+// ErrExpired or ErrRevoked, or another one if the store could not answer. warm
+// reports whether the answer came from memory.
+func (m *Manager) Validate(ctx context.Context, token string) (s *Session, warm bool, err error) {
+	now := m.Now()
+	s = m.Cache.get(token, now)
+	if s == nil || !m.Keys.Accepts(s.keyID) {
+		s, err = m.validate(ctx, token, now.Unix())
+		return s, false, err
+	}
+	unix := now.Unix()
+	if unix >= m.end(s.issuedAt, s.expiresAt, s.lastUsed) {
+		m.Cache.drop(token)
+		return nil, true, ErrExpired
+	}
+	if m.untouched(s, unix) {
+		m.touch(token, s)
+	}
+	return s, true, nil
+}
+
+// validate checks a token against its signature and the store.
+func (m *Manager) validate(ctx context.Context, token string, now int64) (*Session, error) {
+	payload, keyID, err := m.Keys.VerifyToken(token)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	var c claims
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if now >= min(c.ExpiresAt, c.IssuedAt+int64(m.Lifetime/time.Second)) {
+		return nil, ErrExpired
+	}
+	s := &Session{ID: c.SessionID, Subject: c.Subject, keyID: keyID}
+	m.Cache.stamp(s)
+	sealed, err := m.Store.Get(ctx, RecordPrefix+c.Subject)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrExpired // the record of a revoked session outlives it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a session: %w", err)
+	}
+	rec, err := openRecord(m.Keys, c.Subject, sealed)
+	switch {
+	case errors.Is(err, errDamaged):
+		// The user can help himself by signing in again, the operator is told.
+		m.Warn(m.Keys.Digest(c.Subject), err)
+		return nil, ErrInvalid
+	case err != nil:
+		return nil, fmt.Errorf("reading a session: %w", err)
+	}
+	found := rec.find(c.SessionID)
+	if found == nil {
+		return nil, ErrRevoked
+	}
+	s.Identity = rec.Identity
+	s.issuedAt, s.expiresAt, s.lastUsed = found.IssuedAt, found.ExpiresAt, found.LastUsed
+	if now >= m.end(s.issuedAt, s.expiresAt, s.lastUsed) {
+		return nil, ErrExpired
+	}
+	m.Cache.put(token, s, m.remaining(s, now))
+	if m.untouched(s, now) {
+		m.touch(token, s)
+	}
+	return s, nil
+}
+
+// untouched reports whether the last use of a session is to be written again.
+func (m *Manager) untouched(s *Session, now int64) bool {
+	return now-s.lastUsed >= max(1, int64(m.Idle/time.Second)/touchParts)
+}
+
+// Expiry returns when a session ends at the latest, and when it ends unless it
+// is used before.
+func (m *Manager) Expiry(s *Session) (end, idleEnd time.Time) {
+	latest := min(s.expiresAt, s.issuedAt+int64(m.Lifetime/time.Second))
+	return time.Unix(latest, 0), time.Unix(m.end(s.issuedAt, s.expiresAt, s.lastUsed), 0)
+}
+
+// end returns when a session with these times ends, as a unix time.
+func (m *Manager) end(issuedAt, expiresAt, lastUsed int64) int64 {
+	return min(expiresAt, issuedAt+int64(m.Lifetime/time.Second), lastUsed+int64(m.Idle/time.Second))
+}
+
+// remaining returns for how long a session may be cached.
+func (m *Manager) remaining(s *Session, now int64) time.Duration {
+	return time.Duration(m.end(s.issuedAt, s.expiresAt, s.lastUsed)-now) * time.Second
+}
+
+// newID returns a name for a session: 128 random bits.
+func newID() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails, see crypto/rand
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}

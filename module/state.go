@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/session"
+	"github.com/minigate/minigate/module/store"
+)
+
+// states holds what outlives a config reload, by the identity of the store:
+// the old configuration and the new one share it while both are alive.
+var states = caddy.NewUsagePool()
+
+// state is an open store, the warm cache in front of it and the exchanges that
+// are under way.
+type state struct {
+	store     store.Store
+	cache     *session.Cache
+	exchanges *exchanges
+	logger    *zap.Logger
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+}
+
+// openTimeout bounds the opening of a store.
+const openTimeout = 30 * time.Second
+
+// watchPause is the time between two attempts to watch a store.
+const watchPause = time.Second
+
+// acquireState returns the state of the store that opener opens. The caller
+// releases it by states.Delete(opener.Identity()).
+func acquireState(ctx context.Context, opener store.Opener, logger *zap.Logger) (*state, error) {
+	value, _, err := states.LoadOrNew(opener.Identity(), func() (caddy.Destructor, error) {
+		ctx, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		opened, err := opener.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return newState(opened, logger), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	st, ok := value.(*state)
+	if !ok {
+		return nil, errors.New("the store could not be opened")
+	}
+	return st, nil
+}
+
+func newState(opened store.Store, logger *zap.Logger) *state {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &state{
+		store:     opened,
+		cache:     session.NewCache(),
+		exchanges: newExchanges(ctx),
+		logger:    logger,
+		cancel:    cancel,
+	}
+	s.done.Go(func() { s.cache.Run(ctx) })
+	s.done.Go(func() { s.watch(ctx) })
+	return s
+}
+
+// Destruct implements caddy.Destructor.
+func (s *state) Destruct() error {
+	s.cancel()
+	s.exchanges.wait()
+	s.done.Wait()
+	if err := s.store.Close(); err != nil {
+		return fmt.Errorf("closing the store: %w", err)
+	}
+	return nil
+}
+
+// watch keeps the warm cache true to what other nodes write.
+func (s *state) watch(ctx context.Context) {
+	for {
+		err := s.store.Watch(ctx, session.RecordPrefix, store.Observer{
+			Started: s.cache.Trust,
+			Changed: func(key string) { s.cache.Invalidate(key[len(session.RecordPrefix):]) },
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		s.cache.Distrust(time.Now())
+		s.logger.Warn("store does not tell about changes", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(watchPause):
+		}
+	}
+}

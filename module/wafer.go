@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/session"
+)
+
+// clientWafer is the name of the session protocols of Tencent's wafer SDKs, of
+// both generations: npm wafer-client-sdk (first) and wafer2-client-sdk (second).
+// They are legacy, but their clients are in the field.
+const clientWafer = "wafer"
+
+// Header fields of the wafer protocols.
+const (
+	waferCode          = "X-Wx-Code"
+	waferID            = "X-Wx-Id" // first generation only
+	waferSkey          = "X-Wx-Skey"
+	waferEncryptedData = "X-Wx-Encrypted-Data"
+	waferEncryptData   = "X-Wx-Encrypt-Data" // before 0.8 of the first generation
+	waferIV            = "X-Wx-Iv"
+)
+
+var waferHeaders = []string{waferCode, waferID, waferSkey, waferEncryptedData, waferEncryptData, waferIV}
+
+// waferMagic marks an answer of a first-generation server.
+const waferMagic = "F2C224D4-2BCE-4C64-AF9F-A6D872000D1A"
+
+// waferCredential is what a wafer client shows.
+type waferCredential struct {
+	// id names the session; sent by the first generation only.
+	id string
+	// login is set if the request brings a login code. The clients send it to
+	// whatever URL their developer chose.
+	login bool
+}
+
+// matches reports whether the credential names s.
+func (c *waferCredential) matches(s *session.Session) bool { return c.id == "" || c.id == s.ID }
+
+// readWafer reads the credential of a wafer client, if h has one.
+func (c *credential) readWafer(h http.Header) *Error {
+	code, skey := h[waferCode], h[waferSkey]
+	if code == nil && skey == nil && h[waferID] == nil {
+		return nil
+	}
+	if c.scheme != "" || len(code) > 1 || len(skey) > 1 || len(h[waferID]) > 1 {
+		return errAmbiguous
+	}
+	c.wafer = &waferCredential{id: h.Get(waferID), login: code != nil}
+	c.code, c.token = h.Get(waferCode), h.Get(waferSkey)
+	return nil
+}
+
+func removeWafer(h http.Header) {
+	for _, name := range waferHeaders {
+		delete(h, name)
+	}
+}
+
+// waferLoginAnswer is an answer to a login that clients of both generations
+// take: each looks at its own members only.
+type waferLoginAnswer struct {
+	Magic   int          `json:"F2C224D4-2BCE-4C64-AF9F-A6D872000D1A"`
+	Session waferSession `json:"session"`
+	Code    int          `json:"code"`
+	Data    waferData    `json:"data"`
+}
+
+// waferSession is what the first generation keeps.
+type waferSession struct {
+	ID   string `json:"id"`
+	Skey string `json:"skey"`
+}
+
+// waferData is what the second generation keeps. Its client refuses an answer
+// without userinfo.
+type waferData struct {
+	Skey     string        `json:"skey"`
+	UserInfo waferUserInfo `json:"userinfo"`
+	Time     int64         `json:"time"`
+}
+
+type waferUserInfo struct {
+	OpenID  string `json:"openId"`
+	UnionID string `json:"unionId,omitempty"`
+}
+
+// waferFailure tells clients of both generations that there is no session. The
+// first looks at the magic member and at the error word, the second at code.
+type waferFailure struct {
+	Magic     int    `json:"F2C224D4-2BCE-4C64-AF9F-A6D872000D1A"`
+	Code      int    `json:"code"`
+	Error     string `json:"error"`
+	Message   string `json:"message"`
+	RequestID string `json:"request_id"`
+}
+
+// Error words of the wafer protocols.
+const (
+	waferInvalidSession = "ERR_INVALID_SESSION" // the client signs in again and repeats the request
+	waferLoginFailed    = "ERR_LOGIN_FAILED"
+)
+
+// waferLogin answers the login request of a wafer client.
+func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *credential) error {
+	fail := func(failure *Error) error {
+		setErrorHeader(w.Header(), failure)
+		return writeJSON(w, failure.Status, waferFailure{
+			Magic: 1, Code: -1, Error: waferLoginFailed,
+			Message: failure.Word + ": " + failure.Description, RequestID: requestID(r),
+		})
+	}
+	if cred.code == "" {
+		return fail(errInvalidRequest)
+	}
+	result, rt, failure := h.signIn(r, cred, h.shownSession(r, cred))
+	if failure != nil {
+		return fail(failure)
+	}
+	v, failure := h.visitor(r, rt, result.session)
+	if failure != nil {
+		return fail(failure)
+	}
+	return writeJSON(w, http.StatusOK, waferLoginAnswer{
+		Magic:   1,
+		Session: waferSession{ID: result.session.ID, Skey: result.token},
+		Data: waferData{
+			Skey:     result.token,
+			UserInfo: waferUserInfo{OpenID: v.claims.OpenID, UnionID: v.claims.UnionID},
+			Time:     result.session.IssuedAt().Unix(),
+		},
+	})
+}
+
+// waferRefuse answers a request that shows no valid session, in a form in which
+// clients of both generations sign in again by themselves.
+//
+// The first generation looks at the body only and was always answered 200; the
+// second goes by the status. A client that shows nothing may be either.
+func (h *Handler) waferRefuse(w http.ResponseWriter, r *http.Request, cred *credential, failure *Error) error {
+	if cred.wafer == nil && cred.scheme != "" {
+		return writeError(w, r, failure) // no wafer client
+	}
+	status := failure.Status
+	if cred.wafer != nil && cred.wafer.id != "" {
+		status = http.StatusOK
+	}
+	setErrorHeader(w.Header(), failure)
+	return writeJSON(w, status, waferFailure{
+		Magic: 1, Code: -1, Error: waferInvalidSession,
+		Message: failure.Word + ": " + failure.Description, RequestID: requestID(r),
+	})
+}
+
+// warnAboutWaferLogs warns if the server writes access logs: Caddy redacts the
+// headers Authorization, Cookie and Set-Cookie there, but knows nothing of
+// those in which wafer clients send their credentials.
+func (h *Handler) warnAboutWaferLogs(ctx caddy.Context) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server.Logs == nil {
+		return
+	}
+	h.logger.Warn("access logs will hold credentials of wafer clients unless a filter deletes them; see the documentation of the option clients",
+		zap.Strings("headers", waferHeaders))
+}
