@@ -22,7 +22,7 @@ import (
 	"github.com/minigate/minigate/module/store"
 )
 
-func init() { caddy.RegisterModule(App{}) }
+func init() { caddy.RegisterModule(new(App)) }
 
 // defaultStore is the store that is used where none is configured.
 const defaultStore = "file"
@@ -105,7 +105,7 @@ type runtime struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (App) CaddyModule() caddy.ModuleInfo {
+func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "miniprogram", New: func() caddy.Module { return new(App) }}
 }
 
