@@ -71,24 +71,40 @@ func among(values []string, value string) bool {
 //		user <id>...
 //	}
 func (m *MatchUser) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume matcher name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	for d.NextBlock(0) {
-		option := d.Val()
-		criteria := map[string]*[]string{"platform": &m.Platforms, "program": &m.Programs, "user": &m.Users}
-		values, ok := criteria[option]
-		if !ok {
-			return d.Errf("unrecognized option %q", option)
-		}
-		if *values != nil {
-			return d.Errf("%s is already set", option)
-		}
-		if *values = d.RemainingArgs(); len(*values) == 0 {
+	for d.Next() { // each time the matcher stands in one set
+		if d.NextArg() {
 			return d.ArgErr()
 		}
+		for d.NextBlock(0) {
+			if err := m.unmarshalCriterion(d); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+func (m *MatchUser) unmarshalCriterion(d *caddyfile.Dispenser) error {
+	criteria := map[string]*[]string{"platform": &m.Platforms, "program": &m.Programs, "user": &m.Users}
+	option := d.Val()
+	values, ok := criteria[option]
+	if !ok {
+		return d.Errf("unrecognized option %q", option)
+	}
+	if *values != nil {
+		return d.Errf("%s is already set", option)
+	}
+	*values = d.RemainingArgs()
+	switch {
+	case len(*values) == 0:
+		return d.ArgErr()
+	case slices.Contains(*values, ""):
+		return d.Errf("%s must not be empty", option)
+	}
+	if !d.NextLine() {
+		return d.Errf("%s takes no block", option)
+	}
+	d.Prev()
 	return nil
 }
 

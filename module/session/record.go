@@ -107,6 +107,7 @@ func (rec *record) remove(id string) bool {
 
 // addKey makes key the newest platform session key.
 func (rec *record) addKey(key string, now int64) {
+	rec.dropOldKeys(now)
 	if key == "" || (len(rec.Keys) > 0 && rec.Keys[0].Key == key) {
 		return
 	}
@@ -115,7 +116,6 @@ func (rec *record) addKey(key string, now int64) {
 	if len(rec.Keys) > keptKeys {
 		rec.Keys = rec.Keys[:keptKeys]
 	}
-	rec.dropOldKeys(now)
 }
 
 // dropOldKeys removes the keys that were replaced too long ago.
