@@ -80,12 +80,14 @@ func (p *platform) sawAtMostOnce(t testing.TB, n int) {
 	}
 }
 
+// A redirect is not followed, and is no answer even if it has one in its body.
 func testRedirects(t *testing.T, s Suite) {
 	elsewhere := start(t, s, s.succeed)
 	for n, status := range []int{300, 301, 302, 303, 304, 307, 308} {
-		platform := start(t, s, func(w http.ResponseWriter, r *http.Request, _ int) {
+		platform := start(t, s, func(w http.ResponseWriter, r *http.Request, n int) {
 			w.Header().Set("Location", elsewhere.URL+r.URL.RequestURI())
 			w.WriteHeader(status)
+			s.succeed(w, r, n)
 		})
 		_, err := s.exchange(t, s.New(t, []string{platform.URL}), s.Code(n))
 		s.fails(t, err, s.Code(n), provider.PlatformFault)

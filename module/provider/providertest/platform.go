@@ -59,7 +59,10 @@ func start(t testing.TB, s Suite, how answer) *platform {
 	p.Config.ErrorLog = log.New(io.Discard, "", 0)
 	p.Config.ConnState = p.watch
 	p.Start()
-	t.Cleanup(p.Close)
+	t.Cleanup(func() {
+		p.CloseClientConnections() // those of calls that hang, too
+		p.Close()
+	})
 	return p
 }
 
