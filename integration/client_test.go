@@ -118,7 +118,8 @@ func (g *gateway) openID(program, user string) string {
 }
 
 // raw sends bytes as they are on a connection of their own and returns the
-// answer. Lines end in "\n" in the text and in CR LF on the wire.
+// answer. Lines end in "\n" in the text and in CR LF on the wire; the host x
+// becomes the gateway's own.
 func (g *gateway) raw(text string) answer {
 	g.t.Helper()
 	conn, err := net.Dial("tcp", g.address)
@@ -129,7 +130,8 @@ func (g *gateway) raw(text string) answer {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		g.t.Fatal(err)
 	}
-	if _, err := io.WriteString(conn, strings.ReplaceAll(text, "\n", "\r\n")); err != nil {
+	text = strings.NewReplacer("\nHost: x\n", "\r\nHost: "+g.address+"\r\n", "\n", "\r\n").Replace(text)
+	if _, err := io.WriteString(conn, text); err != nil {
 		g.t.Fatal(err)
 	}
 	reader := bufio.NewReader(conn)
