@@ -7,7 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // installed reports whether the programs that a test needs are there. Where one
@@ -45,4 +48,42 @@ func copyFiles(t *testing.T, to, from string, names ...string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// startServer starts a program that serves on a port of its own choice and says
+// so in its output, and returns the part of the output that the first group of
+// announcement matches. The program is stopped when the test ends.
+func startServer(t *testing.T, announcement string, command *exec.Cmd) string {
+	t.Helper()
+	output := new(logBuffer)
+	command.Stdout, command.Stderr = output, output
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- command.Wait() }()
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-exited:
+		case <-time.After(patience):
+			_ = command.Process.Kill()
+		}
+		if t.Failed() {
+			t.Logf("%s said:\n%s", command.Path, output)
+		}
+	})
+	pattern := regexp.MustCompile(announcement)
+	var found []string
+	eventually(t, "the start of "+command.Path, func() bool {
+		select {
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("%s ended: %v\n%s", command.Path, err, output)
+		default:
+		}
+		found = pattern.FindStringSubmatch(output.String())
+		return found != nil
+	})
+	return found[1]
 }

@@ -103,29 +103,29 @@ func waferForgedHeaders(t *testing.T, folder string) {
 // many calls under way at the same time nobody is taken for somebody else.
 func waferManyUsers(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
-	var phones []*phone
+	var phones []*waferPhone
 	for _, sdk := range wafers {
 		for _, program := range []string{programA, programB} {
 			phones = append(phones, w.phone(sdk, program, "alice"), w.phone(sdk, program, "bob"))
 		}
 	}
-	logins := make([]step, len(phones))
+	logins := make([]waferStep, len(phones))
 	for i, p := range phones {
-		logins[i] = step{phone: p, Do: "login"}
+		logins[i] = waferStep{waferPhone: p, Do: "login"}
 	}
 	for _, o := range w.take(logins...) {
 		o.called(t, "success")
 	}
 	w.exchanged(len(phones))
 
-	var calls []step
+	var calls []waferStep
 	for i := range 40 {
 		for _, p := range phones {
 			calls = append(calls, p.calling(waferRequest{Path: fmt.Sprintf("/%s/%s?call=%d", p.SDK, p.User, i)}))
 		}
 	}
 	for i, o := range w.take(calls...) {
-		p := calls[i].phone
+		p := calls[i].waferPhone
 		if raw := o.reached(p); !strings.HasPrefix(raw, "GET "+calls[i].Request.Path+" ") {
 			t.Errorf("%s received the answer to another request: %s", p.Name, raw)
 		}
@@ -142,7 +142,7 @@ func waferParallelStart(t *testing.T, folder string) {
 	const parallel = 10
 	for _, sdk := range wafers {
 		p := w.phone(sdk, programA, "user of "+sdk)
-		calls := make([]step, parallel)
+		calls := make([]waferStep, parallel)
 		for i := range calls {
 			calls[i] = p.calling(waferRequest{Path: fmt.Sprint("/page/", i)})
 		}

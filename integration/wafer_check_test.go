@@ -14,7 +14,7 @@ import (
 )
 
 // called fails the test unless exactly these callbacks were called.
-func (o outcome) called(t *testing.T, callbacks ...string) {
+func (o waferOutcome) called(t *testing.T, callbacks ...string) {
 	t.Helper()
 	if !slices.Equal(o.Called, callbacks) {
 		t.Errorf("callbacks called are %q, want %q; value %s, error %+v, sent %+v", o.Called, callbacks, o.Value, o.Error, o.Sent)
@@ -23,7 +23,7 @@ func (o outcome) called(t *testing.T, callbacks ...string) {
 
 // sent fails the test unless the phone sent exactly these requests. Each is a
 // status and a path, such as "200 /orders".
-func (o outcome) sent(t *testing.T, requests ...string) {
+func (o waferOutcome) sent(t *testing.T, requests ...string) {
 	t.Helper()
 	var got []string
 	for _, request := range o.Sent {
@@ -40,7 +40,7 @@ func (o outcome) sent(t *testing.T, requests ...string) {
 
 // failed fails the test unless the client reported one error, of this type and
 // with these texts in its message.
-func (o outcome) failed(t *testing.T, errorType string, texts ...string) {
+func (o waferOutcome) failed(t *testing.T, errorType string, texts ...string) {
 	t.Helper()
 	if o.Error.Type != errorType {
 		t.Errorf("error is %+v, want type %q", o.Error, errorType)
@@ -62,7 +62,7 @@ func (o outcome) failed(t *testing.T, errorType string, texts ...string) {
 }
 
 // response returns the answer that the mini-program was given.
-func (o outcome) response(t *testing.T) (status int, data json.RawMessage) {
+func (o waferOutcome) response(t *testing.T) (status int, data json.RawMessage) {
 	t.Helper()
 	o.called(t, "success", "complete")
 	var response struct {
@@ -77,7 +77,7 @@ func (o outcome) response(t *testing.T) (status int, data json.RawMessage) {
 
 // reached fails the test unless the call reached the app as the phone's user,
 // and returns what the app received.
-func (o outcome) reached(p *phone) string {
+func (o waferOutcome) reached(p *waferPhone) string {
 	t := p.world.t
 	t.Helper()
 	status, data := o.response(t)

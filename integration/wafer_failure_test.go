@@ -15,7 +15,7 @@ import (
 
 // survives fails the test unless the phone, whose session is no longer good,
 // reaches the app by itself: one refusal, one login, one repetition.
-func (p *phone) survives() {
+func (p *waferPhone) survives() {
 	t := p.world.t
 	t.Helper()
 	refused := "401 /orders"
@@ -63,7 +63,7 @@ func waferRevokedElsewhere(t *testing.T, folder string) {
 // The gateway is started again and knows no session any more.
 func waferGatewayForgot(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{options: "store memory"})
-	phones := []*phone{w.phone(wafer1, programA, "alice"), w.phone(wafer2, programA, "bob")}
+	phones := []*waferPhone{w.phone(wafer1, programA, "alice"), w.phone(wafer2, programA, "bob")}
 	for _, p := range phones {
 		p.signIn().called(t, "success")
 	}
@@ -99,17 +99,17 @@ func waferRevokedAmongMany(t *testing.T, folder string) {
 		w.exchanged(2)
 		w.post("/miniprogram/logout", `{"everywhere":true}`, bearer(alice.skey()))
 
-		var calls []step
+		var calls []waferStep
 		for i := range 5 {
-			for _, p := range []*phone{alice, bob} {
+			for _, p := range []*waferPhone{alice, bob} {
 				calls = append(calls, p.calling(waferRequest{Path: fmt.Sprint("/page/", i)}))
 			}
 		}
 		received := w.upstream.count()
 		logins := 0
 		for i, o := range w.take(calls...) {
-			o.reached(calls[i].phone)
-			if calls[i].phone == bob {
+			o.reached(calls[i].waferPhone)
+			if calls[i].waferPhone == bob {
 				logins += o.Logins
 			}
 		}
@@ -121,9 +121,9 @@ func waferRevokedAmongMany(t *testing.T, folder string) {
 	}
 }
 
-// refusals are the ways in which the platform refuses a code, and what the
+// waferRefusals are the ways in which the platform refuses a code, and what the
 // clients are told.
-var refusals = []struct {
+var waferRefusals = []struct {
 	code, word string
 	status     int
 }{
@@ -146,7 +146,7 @@ func (w *waferWorld) fault(f simulator.Fault) {
 func waferLoginRefused(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
 	for _, sdk := range wafers {
-		for _, refusal := range refusals {
+		for _, refusal := range waferRefusals {
 			p := w.phone(sdk, programA, "user of "+sdk+refusal.code)
 			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Code: refusal.code, Times: 1})
 			o := p.signIn()
@@ -175,7 +175,7 @@ func waferLoginRefused(t *testing.T, folder string) {
 func waferCallRefused(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
 	for _, sdk := range wafers {
-		for _, refusal := range refusals {
+		for _, refusal := range waferRefusals {
 			p := w.phone(sdk, programA, "user of "+sdk+refusal.code)
 			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Code: refusal.code, Times: 1})
 			o := p.call(waferRequest{Path: "/orders"})
@@ -245,7 +245,7 @@ func waferPlatformDown(t *testing.T, folder string) {
 // good: 503, and both clients keep it. After the repair it is good again.
 func waferStoreDown(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
-	phones := []*phone{w.phone(wafer1, programA, "alice"), w.phone(wafer2, programA, "bob")}
+	phones := []*waferPhone{w.phone(wafer1, programA, "alice"), w.phone(wafer2, programA, "bob")}
 	for _, p := range phones {
 		p.signIn().called(t, "success")
 	}

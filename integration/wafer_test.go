@@ -162,8 +162,8 @@ func (w *waferWorld) read(v any) {
 	}
 }
 
-// phone is a user's phone with a mini-program on it.
-type phone struct {
+// waferPhone is a user's phone with a mini-program on it.
+type waferPhone struct {
 	world   *waferWorld
 	Name    string `json:"phone"`
 	SDK     string `json:"sdk"`
@@ -172,13 +172,13 @@ type phone struct {
 }
 
 // phone returns the phone of a user on which a program uses an SDK.
-func (w *waferWorld) phone(sdk, program, user string) *phone {
-	return &phone{w, sdk + " " + program + " " + user, sdk, program, user}
+func (w *waferWorld) phone(sdk, program, user string) *waferPhone {
+	return &waferPhone{w, sdk + " " + program + " " + user, sdk, program, user}
 }
 
-// step is something that a mini-program does. Its members are those of run.js.
-type step struct {
-	*phone
+// waferStep is something that a mini-program does. Its members are those of run.js.
+type waferStep struct {
+	*waferPhone
 	ID      int            `json:"id"`
 	Do      string         `json:"do"`
 	Request *waferRequest  `json:"request,omitempty"`
@@ -195,8 +195,8 @@ type waferRequest struct {
 	Login bool `json:"login,omitempty"`
 }
 
-// outcome is what came of a step.
-type outcome struct {
+// waferOutcome is what came of a step.
+type waferOutcome struct {
 	ID     int             `json:"id"`
 	Called []string        `json:"called"`
 	Value  json.RawMessage `json:"value"`
@@ -210,9 +210,9 @@ type outcome struct {
 }
 
 // take has phones take steps at the same time and returns what came of each.
-func (w *waferWorld) take(steps ...step) []outcome {
+func (w *waferWorld) take(steps ...waferStep) []waferOutcome {
 	w.t.Helper()
-	outcomes := make([]outcome, len(steps))
+	outcomes := make([]waferOutcome, len(steps))
 	for i := range steps {
 		steps[i].ID = i
 	}
@@ -224,7 +224,7 @@ func (w *waferWorld) take(steps ...step) []outcome {
 		w.t.Fatal(err)
 	}
 	for range steps {
-		var o outcome
+		var o waferOutcome
 		w.read(&o)
 		if len(o.Thrown) > 0 {
 			w.t.Errorf("%s %s: thrown where nobody catches it: %q", steps[o.ID].Name, steps[o.ID].Do, o.Thrown)
@@ -235,32 +235,34 @@ func (w *waferWorld) take(steps ...step) []outcome {
 }
 
 // signIn has the mini-program sign in as its developer was told to.
-func (p *phone) signIn() outcome {
+func (p *waferPhone) signIn() waferOutcome {
 	p.world.t.Helper()
-	return p.world.take(step{phone: p, Do: "login"})[0]
+	return p.world.take(waferStep{waferPhone: p, Do: "login"})[0]
 }
 
 // call has the mini-program send a request.
-func (p *phone) call(r waferRequest) outcome {
+func (p *waferPhone) call(r waferRequest) waferOutcome {
 	p.world.t.Helper()
 	return p.world.take(p.calling(r))[0]
 }
 
 // calling is the step of a request.
-func (p *phone) calling(r waferRequest) step { return step{phone: p, Do: "request", Request: &r} }
+func (p *waferPhone) calling(r waferRequest) waferStep {
+	return waferStep{waferPhone: p, Do: "request", Request: &r}
+}
 
 // set changes the state of the phone.
-func (p *phone) set(name string, value any) {
+func (p *waferPhone) set(name string, value any) {
 	p.world.t.Helper()
-	p.world.take(step{phone: p, Do: "set", Set: map[string]any{name: value}})
+	p.world.take(waferStep{waferPhone: p, Do: "set", Set: map[string]any{name: value}})
 }
 
 // skey returns the session token that the mini-program keeps, "" if it keeps
 // none.
-func (p *phone) skey() string {
+func (p *waferPhone) skey() string {
 	p.world.t.Helper()
 	var kept struct{ Skey string }
-	if err := json.Unmarshal(p.world.take(step{phone: p, Do: "session"})[0].Value, &kept); err != nil {
+	if err := json.Unmarshal(p.world.take(waferStep{waferPhone: p, Do: "session"})[0].Value, &kept); err != nil {
 		p.world.t.Fatal(err)
 	}
 	p.world.tokens = append(p.world.tokens, kept.Skey)
@@ -268,7 +270,7 @@ func (p *phone) skey() string {
 }
 
 // openID returns the openid of the phone's user.
-func (p *phone) openID() string {
+func (p *waferPhone) openID() string {
 	p.world.t.Helper()
 	return p.world.gateway.openID(p.Program, p.User)
 }
