@@ -43,7 +43,9 @@ func (g *gateway) do(method, path, body string, lines ...string) answer {
 	}
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ":")
-		request.Header.Add(name, strings.TrimSpace(value))
+		if request.Header.Add(name, strings.TrimSpace(value)); name == "Host" {
+			request.Host = strings.TrimSpace(value)
+		}
 	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {

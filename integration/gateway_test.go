@@ -167,7 +167,8 @@ http://ADDRESS {
 	if api == "" {
 		api = g.platURL
 	}
-	return strings.NewReplacer("DIR", g.dir, "ADDRESS", g.address, "UPSTREAM", g.upstream.address, "PLATFORM", api).Replace(text)
+	_, port, _ := net.SplitHostPort(g.address)
+	return strings.NewReplacer("DIR", g.dir, "ADDRESS", g.address, "PORT", port, "UPSTREAM", g.upstream.address, "PLATFORM", api).Replace(text)
 }
 
 // run starts the process and waits until it serves.
@@ -257,31 +258,37 @@ func (g *gateway) kill() {
 
 // reload loads another configuration and returns what the admin endpoint says.
 func (g *gateway) reload(s setup) error {
+	_, err := g.admin(http.MethodPost, "/load", "text/caddyfile", g.caddyfile(s))
+	return err
+}
+
+// admin calls the admin endpoint.
+func (g *gateway) admin(method, path, contentType, body string) (string, error) {
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", g.dir+"/admin.sock")
 		},
 	}}
-	request, err := http.NewRequest(http.MethodPost, "http://localhost/load", strings.NewReader(g.caddyfile(s)))
+	request, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
-		return err
+		return "", err
 	}
-	request.Header.Set("Content-Type", "text/caddyfile")
+	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("Cache-Control", "must-revalidate") // also if nothing changed
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	data, err := io.ReadAll(response.Body)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", response.Status, body)
+		return "", fmt.Errorf("%s: %s", response.Status, data)
 	}
-	return nil
+	return string(data), nil
 }
 
 // logBuffer collects what a process writes. It is safe for concurrent use.

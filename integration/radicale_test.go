@@ -112,13 +112,12 @@ func (u calendarUser) reads(a answer) bool {
 
 // startCalendars starts Radicale and a gateway in front of it with the users
 // alice and bob.
-func startCalendars(t *testing.T, directive string) (g *gateway, c *calendars, alice, bob calendarUser) {
+func startCalendars(t *testing.T, s setup) (g *gateway, c *calendars, alice, bob calendarUser) {
 	t.Helper()
 	c = startRadicale(t)
-	g = start(t, setup{
-		directive: "header X-Remote-User {http.auth.user.id}\n" + directive,
-		routes:    "reverse_proxy " + c.address,
-	})
+	s.directive += "\nheader X-Remote-User {http.auth.user.id}"
+	s.routes = "reverse_proxy " + c.address
+	g = start(t, s)
 	return g, c, newCalendarUser(g, "alice"), newCalendarUser(g, "bob")
 }
 
@@ -146,7 +145,7 @@ func TestRadicaleKeepsUsersApart(t *testing.T) {
 	if !installed(t, "radicale") {
 		return
 	}
-	g, c, alice, bob := startCalendars(t, "")
+	g, c, alice, bob := startCalendars(t, setup{})
 	for _, pair := range [][2]calendarUser{{alice, bob}, {bob, alice}} {
 		user, other := pair[0], pair[1]
 		if a := g.get(user.path, bearer(user.token)); !user.reads(a) {
@@ -208,32 +207,50 @@ func TestRadicaleForgedUser(t *testing.T) {
 	if !installed(t, "radicale") {
 		return
 	}
-	g, c, alice, bob := startCalendars(t, "")
-	for _, forgery := range radicaleForgeries {
-		lines := "Host: cal.test\nAuthorization: Bearer " + bob.token + "\n" + forgedLines(forgery, alice, bob)
-		if a := g.raw("GET " + alice.path + " HTTP/1.1\n" + lines + "\n"); a.status != http.StatusForbidden || alice.reads(a) {
-			t.Errorf("%q: bob reads alice's event: %d %s", forgery, a.status, a.body)
-		}
-		body := calendarEvent("written by bob")
-		put := fmt.Sprintf("PUT %s HTTP/1.1\n%sContent-Type: text/calendar\nContent-Length: %d\n\n%%s", alice.path, lines, len(body))
-		if a := g.raw(fmt.Sprintf(put, strings.ReplaceAll(body, "\r\n", "\n"))); a.status != http.StatusForbidden {
-			t.Errorf("%q: bob writes alice's event: %d %s", forgery, a.status, a.body)
-		}
-		if a := g.raw("GET " + bob.path + " HTTP/1.1\n" + lines + "\n"); !bob.reads(a) {
-			t.Errorf("%q: bob does not read his own event: %d %s", forgery, a.status, a.body)
-		}
-		nobody := "GET " + alice.path + " HTTP/1.1\nHost: cal.test\n" + forgedLines(forgery, alice, bob) + "\n"
-		g.raw(nobody).expect(t, http.StatusUnauthorized, "session_missing")
-	}
-	c.untouched(t, alice, bob)
+	for name, global := range aliasModes {
+		t.Run(name, func(t *testing.T) {
+			g, c, alice, bob := startCalendars(t, setup{global: global})
+			for _, forgery := range radicaleForgeries {
+				g.checkForgedUser(forgery, alice, bob)
+			}
+			c.untouched(t, alice, bob)
 
-	// Without the gateway some of these do work, so that this test says something.
-	direct := &gateway{t: t, address: c.address}
-	for _, forgery := range []string{"X-Remote-User: VICTIM", "X_Remote_User: VICTIM", "X_REMOTE-USER: VICTIM"} {
-		if a := direct.raw("GET " + alice.path + " HTTP/1.1\nHost: cal.test\n" + forgedLines(forgery, alice, bob) + "\n"); !alice.reads(a) {
-			t.Errorf("%q: Radicale itself does not believe it: %d %s", forgery, a.status, a.body)
-		}
+			// Without the gateway some of these do work, so that this test says something.
+			direct := &gateway{t: t, address: c.address}
+			for _, forgery := range []string{"X-Remote-User: VICTIM", "X_Remote_User: VICTIM", "X_REMOTE-USER: VICTIM"} {
+				if a := direct.forge(http.MethodGet, alice.path, "", forgedLines(forgery, alice, bob)); !alice.reads(a) {
+					t.Errorf("%q: Radicale itself does not believe it: %d %s", forgery, a.status, a.body)
+				}
+			}
+		})
 	}
+}
+
+// checkForgedUser fails the test unless bob, who says in this way that he is
+// alice, is treated as bob, and one who shows no session as nobody.
+func (g *gateway) checkForgedUser(forgery string, alice, bob calendarUser) {
+	g.t.Helper()
+	lines := bearer(bob.token) + "\n" + forgedLines(forgery, alice, bob)
+	if a := g.forge(http.MethodGet, alice.path, "", lines); a.status != http.StatusForbidden || alice.reads(a) {
+		g.t.Errorf("%q: bob reads alice's event: %d %s", forgery, a.status, a.body)
+	}
+	if a := g.forge(http.MethodPut, alice.path, calendarEvent("written by bob"), lines); a.status != http.StatusForbidden {
+		g.t.Errorf("%q: bob writes alice's event: %d %s", forgery, a.status, a.body)
+	}
+	if a := g.forge(http.MethodGet, bob.path, "", lines); !bob.reads(a) {
+		g.t.Errorf("%q: bob does not read his own event: %d %s", forgery, a.status, a.body)
+	}
+	if a := g.forge(http.MethodPut, bob.path, calendarEvent(bob.summary), lines); a.status != http.StatusCreated {
+		g.t.Errorf("%q: bob does not write his own event: %d %s", forgery, a.status, a.body)
+	}
+	g.forge(http.MethodGet, alice.path, "", forgedLines(forgery, alice, bob)).expect(g.t, http.StatusUnauthorized, "session_missing")
+}
+
+// forge sends a request with these header lines exactly as they are.
+func (g *gateway) forge(method, path, body, lines string) answer {
+	g.t.Helper()
+	return g.raw(fmt.Sprintf("%s %s HTTP/1.1\nHost: %s\n%sContent-Type: text/calendar\nContent-Length: %d\n\n%s",
+		method, path, g.address, lines, len(body), strings.ReplaceAll(body, "\r\n", "\n")))
 }
 
 // Attack: the same where no session is required. Nobody is nobody, whatever he
@@ -247,9 +264,9 @@ func TestRadicaleForgedUserWithoutSession(t *testing.T) {
 		"public":   "public {\nmethod GET PUT\n}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, c, alice, bob := startCalendars(t, directive)
+			g, c, alice, bob := startCalendars(t, setup{directive: directive})
 			for _, forgery := range radicaleForgeries {
-				a := g.raw("GET " + alice.path + " HTTP/1.1\nHost: cal.test\n" + forgedLines(forgery, alice, bob) + "\n")
+				a := g.forge(http.MethodGet, alice.path, "", forgedLines(forgery, alice, bob))
 				if a.status != http.StatusForbidden || alice.reads(a) {
 					t.Errorf("%q: nobody reads alice's event: %d %s", forgery, a.status, a.body)
 				}

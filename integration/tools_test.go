@@ -50,6 +50,14 @@ func copyFiles(t *testing.T, to, from string, names ...string) {
 	}
 }
 
+// aliasModes are lines of the global options for a test of headers that spell
+// the name of another one with underscores or dots: with and without what Caddy
+// itself does against those, which an operator can switch off by name.
+var aliasModes = map[string]string{
+	"filtered by Caddy":  "",
+	"let in by operator": "servers {\nexpected_underscore_headers X_* X-User_* X-Remote_*\nexpected_dot_headers X.* X-User.* X-Remote.*\n}",
+}
+
 // startServer starts a program that serves on a port of its own choice and says
 // so in its output, and returns the part of the output that the first group of
 // announcement matches. The program is stopped when the test ends.
