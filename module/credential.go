@@ -32,9 +32,6 @@ func (c *credential) isCode() bool {
 	return c.scheme == schemeMiniProgram || (c.wafer != nil && c.wafer.login)
 }
 
-// none reports whether the request shows nothing that concerns the gateway.
-func (c *credential) none() bool { return c.token == "" && !c.isCode() }
-
 // readCredential returns the credential of r, which it leaves in place. Two
 // different ones are refused: an upstream, a log or a cache might go by the
 // other.

@@ -5,6 +5,7 @@ package module
 
 import (
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 
@@ -32,6 +33,14 @@ var endpoints = map[string]endpoint{
 	"login":   {methods: []string{http.MethodPost}, serve: (*Handler).serveLogin},
 	"session": {methods: []string{http.MethodGet, http.MethodHead}, serveUser: (*Handler).serveSession},
 	"logout":  {methods: []string{http.MethodPost}, serveUser: (*Handler).serveLogout},
+}
+
+// isPrefix reports whether requests can have paths that begin with prefix,
+// which must end in a slash and be more than that. It is taken literally: a
+// wildcard or placeholder in it is a mistake.
+func isPrefix(prefix string) bool {
+	clean := path.Clean(prefix)
+	return strings.HasPrefix(prefix, "/") && clean != "/" && clean+"/" == prefix && !strings.ContainsAny(prefix, "*{}?#%;\\ ")
 }
 
 // serveEndpoint answers a request below Handler.Endpoints. Such requests never

@@ -129,7 +129,7 @@ func (e *exchanges) end(key exchangeKey, a *attempt, result signedIn, err error)
 
 // unspent reports whether the platform has certainly not seen the code.
 func unspent(err error) bool {
-	var notSent errNotSent
+	var notSent notSentError
 	var e *provider.Error
 	return errors.As(err, &notSent) || (errors.As(err, &e) && e.Reason == provider.CodeMalformed)
 }

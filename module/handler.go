@@ -147,7 +147,15 @@ func (h *Handler) provisionPublic(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading public matchers: %w", err)
 	}
-	return h.public.FromInterface(loaded)
+	if err := h.public.FromInterface(loaded); err != nil {
+		return fmt.Errorf("loading public matchers: %w", err)
+	}
+	for i, set := range h.public {
+		if len(set) == 0 { // it would match every request
+			return fmt.Errorf("public: set %d has no matcher", i+1)
+		}
+	}
+	return nil
 }
 
 func (h *Handler) provisionHeaders() error {
@@ -170,7 +178,7 @@ func (h *Handler) provisionHeaders() error {
 // Validate reports a configuration that can never work.
 func (h *Handler) Validate() error {
 	switch {
-	case h.prefix == "/" || !strings.HasPrefix(h.prefix, "/"):
+	case !isPrefix(h.prefix):
 		return fmt.Errorf("endpoints must be a path such as %s, not %q", defaultEndpoints, h.Endpoints)
 	case h.UserID != "" && !slices.Contains(userIDs, h.UserID):
 		return fmt.Errorf("user_id must be one of %s, not %q", strings.Join(userIDs, ", "), h.UserID)

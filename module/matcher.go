@@ -101,10 +101,11 @@ func (m *MatchUser) unmarshalCriterion(d *caddyfile.Dispenser) error {
 	case slices.Contains(*values, ""):
 		return d.Errf("%s must not be empty", option)
 	}
-	if !d.NextLine() {
+	if d.NextLine() {
+		d.Prev()
+	} else if d.Next() { // on the same line, but no value
 		return d.Errf("%s takes no block", option)
 	}
-	d.Prev()
 	return nil
 }
 

@@ -55,7 +55,7 @@ func loadProgram(ctx caddy.Context, raw json.RawMessage, app *App) (*program, er
 		timeout:  time.Duration(app.Exchange.Timeout),
 		logger:   app.logger.With(zap.String("platform", g.name), zap.String("program", first.AppID())),
 		metrics:  app.metrics.program(g.name, first.AppID()),
-		slots:    make(chan struct{}, app.Exchange.Concurrency),
+		slots:    make(chan struct{}, max(app.Exchange.Concurrency, 0)), // Validate refuses what is below zero
 	}
 	p.provider.Store(&first)
 	p.breaker = gobreaker.NewCircuitBreaker[provider.Grant](gobreaker.Settings{
@@ -93,7 +93,7 @@ func (p *program) exchange(ctx context.Context, code string) (provider.Grant, er
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	default:
-		return provider.Grant{}, errNotSent{errors.New("too many calls are under way")}
+		return provider.Grant{}, notSentError{errors.New("too many calls are under way")}
 	}
 	start := time.Now()
 	grant, err := p.breaker.Execute(func() (provider.Grant, error) {
@@ -102,7 +102,7 @@ func (p *program) exchange(ctx context.Context, code string) (provider.Grant, er
 		return (*p.provider.Load()).Exchange(ctx, code)
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return provider.Grant{}, errNotSent{err}
+		return provider.Grant{}, notSentError{err}
 	}
 	p.metrics.exchanged(time.Since(start))
 	return grant, err
@@ -119,14 +119,14 @@ func answered(err error) bool {
 	return e.PlatformCode != "" || (e.Reason != provider.Unavailable && e.Reason != provider.PlatformFault)
 }
 
-// errNotSent says that a code was not sent: it can be tried again.
-type errNotSent struct{ cause error }
+// notSentError says that a code was not sent: it can be tried again.
+type notSentError struct{ cause error }
 
-func (e errNotSent) Error() string { return "not sent: " + e.cause.Error() }
-func (e errNotSent) Unwrap() error { return e.cause }
+func (e notSentError) Error() string { return "not sent: " + e.cause.Error() }
+func (e notSentError) Unwrap() error { return e.cause }
 
 // As makes it a provider.Error.
-func (e errNotSent) As(target any) bool {
+func (e notSentError) As(target any) bool {
 	t, ok := target.(**provider.Error)
 	if ok {
 		*t = &provider.Error{Reason: provider.Unavailable, RetryAfter: defaultRetryAfter, Err: e.cause}

@@ -95,7 +95,7 @@ func (h *Handler) validate(r *http.Request, rt *runtime, cred *credential) (*ses
 	failure, operational := sessionError(err)
 	h.metrics.session(failure.Word, warm)
 	if operational {
-		h.storeFailure(err)
+		return nil, h.storeFailure(err)
 	}
 	return nil, failure
 }

@@ -30,9 +30,6 @@ const (
 
 var waferHeaders = []string{waferCode, waferID, waferSkey, waferEncryptedData, waferEncryptData, waferIV}
 
-// waferMagic marks an answer of a first-generation server.
-const waferMagic = "F2C224D4-2BCE-4C64-AF9F-A6D872000D1A"
-
 // waferCredential is what a wafer client shows.
 type waferCredential struct {
 	// id names the session; sent by the first generation only.
@@ -160,14 +157,14 @@ func (h *Handler) waferRefuse(w http.ResponseWriter, r *http.Request, cred *cred
 	})
 }
 
-// warnAboutWaferLogs warns if the server writes access logs: Caddy redacts the
-// headers Authorization, Cookie and Set-Cookie there, but knows nothing of
-// those in which wafer clients send their credentials.
+// warnAboutWaferLogs warns that logs need a filter: Caddy redacts the headers
+// Authorization, Cookie and Set-Cookie in them, but knows nothing of those in
+// which wafer clients send their credentials. Access logs have the header of
+// every request; error logs, which are always written, have that of a request
+// that failed after it was let through, as it was received.
 func (h *Handler) warnAboutWaferLogs(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Logs == nil {
-		return
-	}
-	h.logger.Warn("access logs will hold credentials of wafer clients unless a filter deletes them; see the documentation of the option clients",
-		zap.Strings("headers", waferHeaders))
+	h.logger.Warn("logs will hold credentials of wafer clients unless a filter deletes them; see the documentation of the option clients",
+		zap.Strings("headers", waferHeaders),
+		zap.Bool("access_logs", ok && server.Logs != nil))
 }

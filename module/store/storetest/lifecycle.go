@@ -124,6 +124,12 @@ func closeWhileWaiting(t *testing.T, s store.Store) {
 		_, err := s.Lock(context.Background(), "lock")
 		woken <- err
 	}()
+	// Once this one has waited in vain, the other one waits, too.
+	brief, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.Lock(brief, "lock"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Lock: error %v, want context.DeadlineExceeded", err)
+	}
 	within(t, "Close", func() { _ = s.Close() })
 	for range cap(woken) {
 		within(t, "Watch or Lock after Close", func() {
