@@ -157,9 +157,9 @@ func waferParallelStart(t *testing.T, folder string) {
 	}
 }
 
-// The network stack of a phone sends a request again when an answer is late,
-// also that with the code, which the platform takes once (errcode 40163).
-func waferRequestsSentTwice(t *testing.T, folder string) {
+// The network stack of a phone sends a request again when an answer is lost or
+// late, also that with the code, which the platform takes once (errcode 40163).
+func waferRequestsSentAgain(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
 	for _, sdk := range wafers {
 		p := w.phone(sdk, programA, "user of "+sdk)

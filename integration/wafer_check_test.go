@@ -154,9 +154,9 @@ func (w *waferWorld) checkLeaks() {
 	secrets := slices.Concat(w.codes(), w.tokens)
 	secrets = slices.DeleteFunc(secrets, func(secret string) bool { return secret == "" })
 	check := func(where, text string) {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				w.t.Errorf("%s holds the credential %s:\n%s", where, secret, text)
+		for line := range strings.Lines(text) {
+			if slices.ContainsFunc(secrets, func(secret string) bool { return strings.Contains(line, secret) }) {
+				w.t.Errorf("%s holds a credential: %s", where, line)
 			}
 		}
 	}

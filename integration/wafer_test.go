@@ -6,8 +6,8 @@ package integration
 import (
 	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -53,7 +53,7 @@ func TestWafer(t *testing.T) {
 		{"ManyUsers", waferManyUsers},
 		{"RevokedAmongMany", waferRevokedAmongMany},
 		{"ParallelStart", waferParallelStart},
-		{"RequestsSentTwice", waferRequestsSentTwice},
+		{"RequestsSentAgain", waferRequestsSentAgain},
 		{"LoginRefused", waferLoginRefused},
 		{"CallRefused", waferCallRefused},
 		{"PlatformDown", waferPlatformDown},
@@ -140,7 +140,7 @@ func newWafer(t *testing.T, folder string, s setup) *waferWorld {
 	})
 	var first struct{ SDKs map[string]string }
 	w.read(&first)
-	if want := map[string]string{wafer1: "0.8.4", wafer2: "2.1.0"}; fmt.Sprint(first.SDKs) != fmt.Sprint(want) {
+	if want := map[string]string{wafer1: "0.8.4", wafer2: "2.1.0"}; !maps.Equal(first.SDKs, want) {
 		t.Fatalf("the SDKs are %v, want %v", first.SDKs, want)
 	}
 	return w
