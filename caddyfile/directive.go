@@ -17,7 +17,9 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("miniprogram", parseDirective)
+	// Not RegisterHandlerDirective, which takes a matcher off the line and puts
+	// it on the route: what it does not match would have no guard.
+	httpcaddyfile.RegisterDirective("miniprogram", parseDirective)
 	httpcaddyfile.RegisterDirectiveOrder("miniprogram", httpcaddyfile.Before, "basic_auth")
 }
 
@@ -38,7 +40,7 @@ func init() {
 //	}
 //
 // public and header may stand several times.
-func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	d := h.Dispenser
 	d.Next() // consume directive name
 	if d.NextArg() {
@@ -53,7 +55,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 			return nil, err
 		}
 	}
-	return handler, nil
+	return h.NewRoute(nil, handler), nil
 }
 
 func parseHandlerOption(d *caddyfile.Dispenser, handler *module.Handler) error {
@@ -134,4 +136,3 @@ func parseLoginLimit(d *caddyfile.Dispenser, handler *module.Handler) error {
 	handler.LoginLimit = &module.LoginLimit{Events: events, Window: window}
 	return nil
 }
-

@@ -225,9 +225,11 @@ func TestValidateLeavesNothingBehind(t *testing.T) {
 		{"file elsewhere", oneProgram + "store file DIR/elsewhere/sessions.db", ""},
 		{"memory", oneProgram + "store memory", ""},
 		{"seal keys", oneProgram + "seal_key {file.SECRETS/key} {file.SECRETS/key-old}", "user_id pseudonym"},
-		{"all options", oneProgram + "session {\nlifetime 1h\nidle 1m\nper_user 1\n}\nexchange {\ntimeout 1s\nconcurrency 1\n}",
+		{
+			"all options", oneProgram + "session {\nlifetime 1h\nidle 1m\nper_user 1\n}\nexchange {\ntimeout 1s\nconcurrency 1\n}",
 			"programs " + programA + "\nendpoints /gate/\npublic path /healthz\noptional\nuser_id unionid\n" +
-				"headers user cloudrun remote_user forwarded_user\nheader X-Tenant {http.auth.user.program}\nclients wafer\nlogin_limit 1 1m"},
+				"headers user cloudrun remote_user forwarded_user\nheader X-Tenant {http.auth.user.program}\nclients wafer\nlogin_limit 1 1m",
+		},
 		{"refused", oneProgram, "user_id nobody"},
 	} {
 		err := v.validate(v.caddyfile(test.option, test.directive))

@@ -8,6 +8,7 @@
 package arg
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -135,17 +136,20 @@ func all(d *caddyfile.Dispenser) ([]string, error) {
 	if len(values) == 0 {
 		return nil, d.ArgErr()
 	}
-	for _, value := range values {
-		if value == "" {
-			return nil, d.Errf("%s must not be empty", name)
-		}
+	if slices.Contains(values, "") {
+		return nil, d.Errf("%s must not be empty", name)
 	}
 	return values, noBlock(d, name)
 }
 
-// noBlock refuses a block after an option that has none.
+// noBlock refuses a block, an empty one included, after an option that has
+// none. All arguments of the option must have been read.
 func noBlock(d *caddyfile.Dispenser, name string) error {
-	if d.NextBlock(d.Nesting()) {
+	if d.NextLine() {
+		d.Prev()
+		return nil
+	}
+	if d.Next() { // on the same line, but no argument
 		return d.Errf("%s takes no block", name)
 	}
 	return nil
