@@ -33,7 +33,8 @@ const defaultStore = "file"
 //
 // Every string in the configuration of a program or store may hold the
 // placeholders {env.*} and {file.*}. A file behind such a placeholder is
-// watched: when it changes, the change takes effect without a reload.
+// watched, for programs and seal keys: when it changes, the change takes effect
+// without a reload.
 type App struct {
 	// The programs (mini-programs) whose users can sign in. At least one.
 	ProgramsRaw []json.RawMessage `json:"programs,omitempty" caddy:"namespace=miniprogram.providers inline_key=provider"`

@@ -60,7 +60,10 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, name str
 		return e.serve(h, w, r, cred)
 	}
 	user, token, failure := h.userRequest(r, cred)
-	if failure != nil {
+	switch {
+	case failure != nil && cred.wafer != nil && failure.Status == http.StatusUnauthorized:
+		return h.waferRefuse(w, r, cred, failure)
+	case failure != nil:
 		return writeError(w, r, failure)
 	}
 	if token != "" {
@@ -76,7 +79,7 @@ func (h *Handler) userRequest(r *http.Request, cred *credential) (user *userRequ
 	switch {
 	case cred.isCode():
 		var result signedIn
-		if result, user.runtime, failure = h.signIn(r, cred, nil); failure != nil {
+		if result, user.runtime, failure = h.signIn(r, cred, session.Login{}); failure != nil {
 			return nil, "", failure
 		}
 		user.session, token = result.session, result.token

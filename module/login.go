@@ -56,7 +56,8 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if body.Code == "" {
 		return writeError(w, r, errInvalidRequest)
 	}
-	result, rt, failure := h.signIn(r, &credential{code: body.Code, program: body.Program}, h.shownSession(r, cred))
+	login := session.Login{Replaces: h.shownSession(r, cred)}
+	result, rt, failure := h.signIn(r, &credential{code: body.Code, program: body.Program}, login)
 	if failure != nil {
 		return writeError(w, r, failure)
 	}
@@ -92,7 +93,7 @@ func (h *Handler) shownSession(r *http.Request, cred *credential) *session.Sessi
 
 // signIn signs in the user whose login code cred holds, within the site's
 // limits.
-func (h *Handler) signIn(r *http.Request, cred *credential, replaced *session.Session) (signedIn, *runtime, *Error) {
+func (h *Handler) signIn(r *http.Request, cred *credential, login session.Login) (signedIn, *runtime, *Error) {
 	p, failure := h.program(r, cred.program)
 	if failure != nil {
 		return signedIn{}, nil, failure
@@ -106,7 +107,7 @@ func (h *Handler) signIn(r *http.Request, cred *credential, replaced *session.Se
 	if err != nil {
 		return signedIn{}, nil, h.storeFailure(err)
 	}
-	result, failure := h.app.signIn(r.Context(), rt, p, cred.code, client, replaced)
+	result, failure := h.app.signIn(r.Context(), rt, p, cred.code, client, login)
 	return result, rt, failure
 }
 

@@ -201,7 +201,7 @@ func (h *Handler) removeOwn(r *http.Request, cred *credential) {
 // serveInline signs the user in whose login code the request carries, and hands
 // the request on.
 func (h *Handler) serveInline(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, cred *credential) error {
-	result, rt, failure := h.signIn(r, cred, nil)
+	result, rt, failure := h.signIn(r, cred, session.Login{})
 	if failure != nil {
 		return h.serveAnonymous(w, r, next, cred, failure)
 	}

@@ -14,17 +14,17 @@ import (
 	"github.com/minigate/minigate/module/session"
 )
 
-// signIn exchanges a login code and makes a session of what the platform says.
-// client is the address the code came from; replaced is the session that the
-// client showed, or nil.
-func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client string, replaced *session.Session) (signedIn, *Error) {
+// signIn exchanges a login code, which came from the address client, and makes
+// a session of what the platform says. login holds what is known of it before.
+func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client string, login session.Login) (signedIn, *Error) {
 	result, err := rt.state.exchanges.do(ctx, p.appID, code, client, func(ctx context.Context) (signedIn, error) {
 		grant, err := p.exchange(ctx, code)
 		if err != nil {
 			return signedIn{}, err
 		}
-		user := identity.Identity{Platform: p.platform, Program: p.appID, OpenID: grant.OpenID, UnionID: grant.UnionID}
-		s, token, err := rt.sessions.Create(ctx, user, grant.SessionKey, replaced)
+		login.User = identity.Identity{Platform: p.platform, Program: p.appID, OpenID: grant.OpenID, UnionID: grant.UnionID}
+		login.PlatformKey = grant.SessionKey
+		s, token, err := rt.sessions.Create(ctx, login)
 		if err != nil {
 			return signedIn{}, &storeError{err}
 		}

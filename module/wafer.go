@@ -5,6 +5,7 @@ package module
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -106,6 +107,11 @@ const (
 	waferLoginFailed    = "ERR_LOGIN_FAILED"
 )
 
+// waferJoin is for how long wafer clients that sign in again get the session
+// they have. They do not show it when they sign in, and sign in once for each
+// request that was refused.
+const waferJoin = 10 * time.Second
+
 // waferLogin answers the login request of a wafer client.
 func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *credential) error {
 	fail := func(failure *Error) error {
@@ -118,7 +124,8 @@ func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if cred.code == "" {
 		return fail(errInvalidRequest)
 	}
-	result, rt, failure := h.signIn(r, cred, h.shownSession(r, cred))
+	login := session.Login{Replaces: h.shownSession(r, cred), Join: waferJoin}
+	result, rt, failure := h.signIn(r, cred, login)
 	if failure != nil {
 		return fail(failure)
 	}

@@ -42,7 +42,7 @@ func BenchmarkValidate(b *testing.B) {
 	for _, warm := range []bool{true, false} {
 		b.Run(map[bool]string{true: "warm", false: "cold"}[warm], func(b *testing.B) {
 			m := newBenchManager(b)
-			s, token, err := m.Create(b.Context(), benchUser(0), "", nil)
+			s, token, err := m.Create(b.Context(), session.Login{User: benchUser(0)})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func BenchmarkMillionSessions(b *testing.B) {
 	tokens := make([]string, 0, sessions/100)
 	before := heap()
 	for i := range sessions {
-		_, token, err := m.Create(b.Context(), benchUser(i), "", nil)
+		_, token, err := m.Create(b.Context(), session.Login{User: benchUser(i)})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -96,40 +96,43 @@ type claims struct {
 	ExpiresAt int64  `json:"exp"`
 }
 
-// Create signs in the user and returns the session and its token. When it
+// Login is what Create makes a session of.
+type Login struct {
+	// User is who signs in.
+	User identity.Identity
+	// PlatformKey is the platform's session key; empty where there is none.
+	PlatformKey string
+	// Replaces is the session that the client showed, or nil: if it is the same
+	// user's, the new session takes its place.
+	Replaces *Session
+	// Join is for how long a session of this user that has just begun is used
+	// again instead of a new one. It is for clients that cannot show the session
+	// they have, and sign in as often as they have requests waiting.
+	Join time.Duration
+}
+
+// Create signs in a user and returns the session and its token. When it
 // returns, the session is stored durably.
-//
-// sessionKey is the platform's session key, empty where there is none. replaced
-// is the session that the client showed while it signed in, or nil: if it is
-// the same user's, the new session takes its place.
-func (m *Manager) Create(ctx context.Context, user identity.Identity, sessionKey string, replaced *Session) (*Session, string, error) {
+func (m *Manager) Create(ctx context.Context, login Login) (*Session, string, error) {
 	now := m.Now().Unix()
-	s := &Session{
-		ID:        newID(),
-		Subject:   user.Subject(),
-		issuedAt:  now,
-		expiresAt: now + int64(m.Lifetime/time.Second),
-		lastUsed:  now,
-	}
-	payload, err := json.Marshal(claims{s.Subject, s.ID, s.issuedAt, s.expiresAt})
-	if err != nil {
-		return nil, "", fmt.Errorf("encoding session claims: %w", err)
-	}
-	token, err := m.Keys.SignToken(payload)
-	if err != nil {
-		return nil, "", err
-	}
-	s.keyID = m.Keys.IDs()[0]
+	s := &Session{Subject: login.User.Subject()}
+	started := recordSession{ID: newID(), IssuedAt: now, ExpiresAt: now + int64(m.Lifetime/time.Second), LastUsed: now}
 
 	var changed bool
 	m.Cache.stamp(s)
-	err = m.update(ctx, s.Subject, func(rec *record) error {
-		changed = m.admit(rec, user, sessionKey, replaced, s)
-		s.Identity = rec.Identity
+	err := m.update(ctx, s.Subject, func(rec *record) error {
+		var admitted recordSession
+		admitted, changed = m.admit(rec, login, started)
+		s.ID, s.Identity = admitted.ID, rec.Identity
+		s.issuedAt, s.expiresAt, s.lastUsed = admitted.IssuedAt, admitted.ExpiresAt, admitted.LastUsed
 		return nil
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("storing a session: %w", err)
+	}
+	token, err := m.token(s)
+	if err != nil {
+		return nil, "", err
 	}
 	if changed {
 		// The user's other sessions are to be validated again. This one is good
@@ -142,31 +145,48 @@ func (m *Manager) Create(ctx context.Context, user identity.Identity, sessionKey
 	return s, token, nil
 }
 
-// admit writes a new session into a record. It reports whether what is known of
-// the user's other sessions is outdated by that.
-func (m *Manager) admit(rec *record, user identity.Identity, sessionKey string, replaced, s *Session) (changed bool) {
+// token returns the token of a session. It is the same each time, as long as
+// the active key is.
+func (m *Manager) token(s *Session) (string, error) {
+	payload, err := json.Marshal(claims{s.Subject, s.ID, s.issuedAt, s.expiresAt})
+	if err != nil {
+		return "", fmt.Errorf("encoding session claims: %w", err)
+	}
+	s.keyID = m.Keys.IDs()[0]
+	return m.Keys.SignToken(payload)
+}
+
+// admit writes a new session into a record, or finds one to join, and returns
+// it. It reports whether what is known of the user's other sessions is outdated
+// by that.
+func (m *Manager) admit(rec *record, login Login, started recordSession) (admitted recordSession, changed bool) {
+	user, now := login.User, started.IssuedAt
 	if user.UnionID == "" {
 		user.UnionID = rec.Identity.UnionID // a platform that once told may not tell each time
 	}
 	changed = rec.Identity != user && len(rec.Sessions) > 0
 	rec.Identity = user
-	rec.addKey(sessionKey, s.issuedAt)
+	rec.addKey(login.PlatformKey, now)
 
-	if replaced != nil && replaced.Subject == rec.Subject {
-		changed = rec.remove(replaced.ID) || changed
+	if login.Replaces != nil && login.Replaces.Subject == rec.Subject {
+		changed = rec.remove(login.Replaces.ID) || changed
 	}
 	kept := rec.Sessions[:0]
 	for _, old := range rec.Sessions {
-		if m.end(old.IssuedAt, old.ExpiresAt, old.LastUsed) > s.issuedAt {
+		if m.end(old.IssuedAt, old.ExpiresAt, old.LastUsed) > now {
 			kept = append(kept, old)
 		}
+	}
+	if n := len(kept); n > 0 && now-kept[n-1].IssuedAt < int64(login.Join/time.Second) {
+		rec.Sessions = kept
+		return kept[n-1], changed
 	}
 	if surplus := len(kept) + 1 - m.PerUser; surplus > 0 {
 		kept = kept[surplus:]
 		changed = true
 	}
-	rec.Sessions = append(kept, recordSession{s.ID, s.issuedAt, s.expiresAt, s.lastUsed})
-	return changed
+	rec.Sessions = append(kept, started)
+	return started, changed
 }
 
 // Validate returns the session that token names. The error is ErrInvalid,

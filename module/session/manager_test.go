@@ -7,9 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -102,7 +100,7 @@ func (f *fixture) cold() *fixture {
 
 func (f *fixture) create(user identity.Identity) (*session.Session, string) {
 	f.t.Helper()
-	s, token, err := f.Create(f.t.Context(), user, "platform-key", nil)
+	s, token, err := f.Create(f.t.Context(), session.Login{User: user, PlatformKey: "platform-key"})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -250,16 +248,47 @@ func TestReplace(t *testing.T) {
 	f := newFixture(t, nil)
 	old, oldToken := f.create(alice)
 	bob := identity.Identity{Platform: "wechat", Program: "wxA", OpenID: "oBob"}
-	if _, _, err := f.Create(t.Context(), bob, "", old); err != nil {
+	if _, _, err := f.Create(t.Context(), session.Login{User: bob, Replaces: old}); err != nil {
 		t.Fatal(err)
 	}
 	f.expect(oldToken, nil)
-	s, token, err := f.Create(t.Context(), alice, "", old)
+	s, token, err := f.Create(t.Context(), session.Login{User: alice, Replaces: old})
 	if err != nil || s.ID == old.ID || token == oldToken {
 		t.Fatalf("%v, %v", s, err)
 	}
 	f.expect(oldToken, session.ErrRevoked)
 	f.expect(token, nil)
+}
+
+// A page of a legacy client that begins with forty requests signs in forty
+// times: that is one session, so that it does not push out the user's others.
+func TestJoin(t *testing.T) {
+	f := newFixture(t, func(o *session.Options) { o.PerUser = 2 })
+	_, other := f.create(alice)
+	f.clock.advance(time.Hour)
+	join := func(key string) (*session.Session, string) {
+		t.Helper()
+		s, token, err := f.Create(t.Context(), session.Login{User: alice, PlatformKey: key, Join: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, token
+	}
+	first, token := join("k1")
+	for range 40 {
+		if s, same := join("k2"); s.ID != first.ID || same != token {
+			t.Fatal("a session of its own")
+		}
+	}
+	f.expect(token, nil)
+	f.expect(other, nil)
+	if keys, err := f.PlatformKeys(t.Context(), first.Subject); err != nil || keys[0] != "k2" {
+		t.Errorf("keys are %q, %v", keys, err)
+	}
+	f.clock.advance(10 * time.Second)
+	if s, _ := join("k3"); s.ID == first.ID {
+		t.Error("joined too late")
+	}
 }
 
 // The platform replaces its session key when the user signs in again; data that
@@ -289,7 +318,7 @@ func TestPlatformKeys(t *testing.T) {
 		{"", 6 * time.Minute, "k3"},
 	} {
 		f.clock.advance(step.wait)
-		if _, _, err := f.Create(t.Context(), alice, step.key, nil); err != nil {
+		if _, _, err := f.Create(t.Context(), session.Login{User: alice, PlatformKey: step.key}); err != nil {
 			t.Fatal(err)
 		}
 		if got := keys(); got != step.want {
@@ -315,172 +344,5 @@ func TestUnionIDComesLater(t *testing.T) {
 	}
 	if s, _ := f.create(without); s.Identity.UnionID != "uAlice" {
 		t.Errorf("forgotten: %+v", s.Identity)
-	}
-}
-
-// T43: a store that does not answer is no reason to let anyone in, nor to tell
-// anyone that the session is gone.
-func TestStoreDown(t *testing.T) {
-	f := newFixture(t, nil)
-	_, token := f.create(alice)
-	node := f.cold()
-	f.store.failing.Store(true)
-	if _, _, err := f.Validate(t.Context(), token); err != nil {
-		t.Errorf("a warm session: %v", err)
-	}
-	if _, _, err := node.Validate(t.Context(), token); !errors.Is(err, errDown) {
-		t.Errorf("a cold session: %v", err)
-	}
-	if _, _, err := f.Create(t.Context(), alice, "", nil); !errors.Is(err, errDown) {
-		t.Errorf("a login: %v", err)
-	}
-	f.store.failing.Store(false)
-	f.expect(token, nil)
-}
-
-// When the store stops telling about changes, warm sessions go on for 30
-// seconds; when it tells again, all are checked anew.
-func TestDistrust(t *testing.T) {
-	f := newFixture(t, nil)
-	_, token := f.create(alice)
-	f.Cache.Distrust(f.clock.now())
-	f.clock.advance(29 * time.Second)
-	if _, warm, err := f.Validate(t.Context(), token); err != nil || !warm {
-		t.Errorf("after 29 s: warm %v, %v", warm, err)
-	}
-	f.clock.advance(2 * time.Second)
-	f.store.failing.Store(true)
-	if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, errDown) {
-		t.Errorf("after 31 s: %v", err)
-	}
-	f.store.failing.Store(false)
-	f.Cache.Trust()
-	if _, warm, err := f.Validate(t.Context(), token); err != nil || warm {
-		t.Errorf("after the store is back: warm %v, %v", warm, err)
-	}
-}
-
-// A record that was damaged on disk costs its user a new login and nothing
-// else; the operator is told. One of a newer version is left as it is.
-func TestUnusableRecords(t *testing.T) {
-	var warned atomic.Int64
-	f := newFixture(t, func(o *session.Options) { o.Warn = func(string, error) { warned.Add(1) } })
-	s, token := f.create(alice)
-	key := session.RecordPrefix + s.Subject
-	sealed, err := f.store.Get(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	put := func(value []byte) {
-		t.Helper()
-		if err := f.store.Put(t.Context(), key, value, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	damaged := bytes.Clone(sealed)
-	damaged[len(damaged)-10] ^= 1
-	put(damaged)
-	f.Cache.Invalidate(s.Subject)
-	if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, session.ErrInvalid) || warned.Load() != 1 {
-		t.Errorf("damaged: %v, %d warnings", err, warned.Load())
-	}
-	_, fresh := f.create(alice)
-	f.expect(fresh, nil)
-
-	bob, bobToken := f.create(identity.Identity{Platform: "wechat", Program: "wxA", OpenID: "oBob"})
-	if err := f.store.Put(t.Context(), session.RecordPrefix+bob.Subject, sealed, 0); err != nil {
-		t.Fatal(err)
-	}
-	f.Cache.Invalidate(bob.Subject)
-	if _, _, err := f.Validate(t.Context(), bobToken); !errors.Is(err, session.ErrInvalid) {
-		t.Errorf("another user's record in his place: %v", err)
-	}
-
-	newer, err := f.Keys.Seal([]byte(fmt.Sprintf(`{"v":2,"sub":"%s"}`, s.Subject)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(newer)
-	if _, _, err := f.cold().Validate(t.Context(), fresh); err == nil || errors.Is(err, session.ErrInvalid) || errors.Is(err, session.ErrRevoked) {
-		t.Errorf("a newer version's record: %v", err)
-	}
-	if _, _, err := f.Create(t.Context(), alice, "", nil); err == nil {
-		t.Error("a newer version's record is overwritten")
-	}
-	if kept, err := f.store.Get(t.Context(), key); err != nil || !bytes.Equal(kept, newer) {
-		t.Errorf("a newer version's record is changed: %v", err)
-	}
-}
-
-// What lies in the store tells a thief nothing.
-func TestRecordsAreSealed(t *testing.T) {
-	f := newFixture(t, nil)
-	f.create(alice)
-	err := f.store.Scan(t.Context(), "", func(key string, value []byte) error {
-		for _, canary := range []string{"oAlice", "uAlice", "platform-key", "wxA"} {
-			if strings.Contains(key+string(value), canary) {
-				t.Errorf("%s is in the store in clear", canary)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Rotating keys signs nobody out; taking a key away signs out whom it signed
-// in, warm or not.
-func TestKeyRotation(t *testing.T) {
-	f := newFixture(t, nil)
-	_, token := f.create(alice)
-	first, second := bytes.Repeat([]byte{1}, keyring.KeySize), bytes.Repeat([]byte{2}, keyring.KeySize)
-	if err := f.Keys.Replace(second, first); err != nil {
-		t.Fatal(err)
-	}
-	f.expect(token, nil)
-	if err := f.Keys.Replace(second); err != nil {
-		t.Fatal(err)
-	}
-	f.expect(token, session.ErrInvalid)
-	_, fresh := f.create(alice)
-	f.expect(fresh, nil)
-}
-
-// A logout that races with logins and validations is never undone: once
-// RevokeAll has returned, no token of before is good.
-func TestRevocationRaces(t *testing.T) {
-	f := newFixture(t, func(o *session.Options) { o.PerUser = 100 })
-	for range 20 {
-		var tokens []string
-		for range 4 {
-			_, token := f.create(alice)
-			tokens = append(tokens, token)
-		}
-		stop := make(chan struct{})
-		var busy sync.WaitGroup
-		for _, token := range tokens {
-			busy.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						_, _, _ = f.Validate(context.Background(), token)
-					}
-				}
-			})
-		}
-		busy.Go(func() { _, _, _ = f.Create(context.Background(), alice, "", nil) })
-		if err := f.RevokeAll(t.Context(), alice.Subject()); err != nil {
-			t.Fatal(err)
-		}
-		for _, token := range tokens {
-			if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, session.ErrRevoked) {
-				t.Fatalf("after the logout: %v", err)
-			}
-		}
-		close(stop)
-		busy.Wait()
 	}
 }

@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,7 @@ func lock(t *testing.T, s store.Store) {
 				if inside++; inside != 1 {
 					t.Error("two hold the lock")
 				}
+				runtime.Gosched()
 				counter++
 				inside--
 				unlock()
