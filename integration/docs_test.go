@@ -25,7 +25,7 @@ import (
 const optionReference = "../caddyfile/README.md"
 
 // pages are the documents whose code is run.
-var pages = []string{"../README.md", "../caddyfile/README.md", "../docs/*.md", "../plugin/*/*/README.md", "simulator/README.md"}
+var pages = []string{"../README.md", "../README.zh-CN.md", "../caddyfile/README.md", "../docs/*.md", "../plugin/*/*/README.md", "simulator/README.md"}
 
 // fence is a block of code in a document.
 type fence struct {

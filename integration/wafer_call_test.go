@@ -139,7 +139,7 @@ func waferManyUsers(t *testing.T, folder string) {
 // (IvinWu/weRequest#36). Here each of them holds, and each call arrives once.
 func waferParallelStart(t *testing.T, folder string) {
 	w := newWafer(t, folder, setup{})
-	const parallel = 10
+	const parallel = 40 // more than the sessions a user can have
 	for _, sdk := range wafers {
 		p := w.phone(sdk, programA, "user of "+sdk)
 		calls := make([]waferStep, parallel)

@@ -30,7 +30,8 @@ func (h *Handler) serveSession(w http.ResponseWriter, _ *http.Request, user *use
 	})
 }
 
-// secondsUntil returns how many whole seconds are left until t.
+// secondsUntil returns how many seconds are left until t, rounded up: sessions
+// begin at a whole second, a moment ago.
 func secondsUntil(t time.Time) int64 {
-	return int64(time.Until(t).Round(time.Second) / time.Second)
+	return int64((time.Until(t) + time.Second - 1) / time.Second)
 }

@@ -63,8 +63,8 @@ type Store interface {
 	// leaves the key as it is and is returned by Update so that errors.Is
 	// finds it.
 	//
-	// change may be called more than once, must not call the store, and must
-	// not keep old.
+	// change may be called more than once, but not after Update has returned.
+	// It must not call the store, and must not keep old.
 	Update(ctx context.Context, key string, change Change) error
 
 	// Delete removes key. That it has no value is not an error.
@@ -72,7 +72,8 @@ type Store interface {
 
 	// Scan calls visit for each key that begins with prefix, in any order,
 	// until visit returns an error, which Scan returns. Keys written or deleted
-	// meanwhile may be missed or seen; no key is visited twice.
+	// meanwhile may be missed or seen; no key is visited twice. visit may call
+	// the store.
 	Scan(ctx context.Context, prefix string, visit func(key string, value []byte) error) error
 
 	// Watch reports the writes that other nodes make under prefix. It blocks
@@ -88,7 +89,8 @@ type Store interface {
 	// a while. Unlock may be called once, also after ctx is done.
 	Lock(ctx context.Context, name string) (unlock func(), err error)
 
-	// Close releases the store. Calls after Close return an error.
+	// Close releases the store. Calls after Close return an error, and so do
+	// those that wait in Watch or Lock. Closing it again does nothing.
 	Close() error
 }
 
