@@ -4,6 +4,7 @@
 package module
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/session"
 )
 
@@ -81,14 +83,9 @@ type waferSession struct {
 // waferData is what the second generation keeps. Its client refuses an answer
 // without userinfo.
 type waferData struct {
-	Skey     string        `json:"skey"`
-	UserInfo waferUserInfo `json:"userinfo"`
-	Time     int64         `json:"time"`
-}
-
-type waferUserInfo struct {
-	OpenID  string `json:"openId"`
-	UnionID string `json:"unionId,omitempty"`
+	Skey     string         `json:"skey"`
+	UserInfo map[string]any `json:"userinfo"`
+	Time     int64          `json:"time"`
 }
 
 // waferFailure tells clients of both generations that there is no session. The
@@ -129,8 +126,7 @@ func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if failure != nil {
 		return fail(failure)
 	}
-	v, failure := h.visitor(r, rt, result.session)
-	if failure != nil {
+	if _, failure := h.visitor(r, rt, result.session); failure != nil {
 		return fail(failure)
 	}
 	return writeJSON(w, http.StatusOK, waferLoginAnswer{
@@ -138,10 +134,48 @@ func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *crede
 		Session: waferSession{ID: result.session.ID, Skey: result.token},
 		Data: waferData{
 			Skey:     result.token,
-			UserInfo: waferUserInfo{OpenID: v.claims.OpenID, UnionID: v.claims.UnionID},
+			UserInfo: h.waferUserInfo(r, rt, result.session),
 			Time:     result.session.IssuedAt().Unix(),
 		},
 	})
+}
+
+// waferUserInfo returns what a client is told about its user: what the platform
+// encrypted on the phone, if that came along and is in order, and the proven
+// ids in any case.
+func (h *Handler) waferUserInfo(r *http.Request, rt *runtime, s *session.Session) map[string]any {
+	info := h.waferOpenData(r, rt, s)
+	if stated, ok := info["openId"]; info == nil || (ok && stated != s.Identity.OpenID) {
+		info = make(map[string]any)
+	}
+	delete(info, "unionId")
+	info["openId"] = s.Identity.OpenID
+	if s.Identity.UnionID != "" {
+		info["unionId"] = s.Identity.UnionID
+	}
+	return info
+}
+
+// waferOpenData returns the user information that a login request carries in
+// encrypted form, or nil.
+func (h *Handler) waferOpenData(r *http.Request, rt *runtime, s *session.Session) (info map[string]any) {
+	data, iv := r.Header.Get(waferEncryptedData), r.Header.Get(waferIV)
+	opener, ok := (*h.allowed[s.Identity.Program].provider.Load()).(provider.OpenData)
+	if !ok || data == "" || iv == "" {
+		return nil
+	}
+	keys, err := rt.sessions.PlatformKeys(r.Context(), s.Subject)
+	if err != nil {
+		h.logger.Warn("user information of a wafer client is left out", zap.Error(err))
+		return nil
+	}
+	for _, key := range keys {
+		plain, err := opener.Decrypt(key, data, iv)
+		if err == nil && json.Unmarshal(plain, &info) == nil {
+			return info
+		}
+	}
+	return nil
 }
 
 // waferRefuse answers a request that shows no valid session, in a form in which

@@ -175,6 +175,7 @@ func (w *weChat) login(program, user string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.logins.issue(w.now(), code, user)
+	p.users.meet(w.now(), p.identityOf(user), p.Program)
 	return code
 }
 

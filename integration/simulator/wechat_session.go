@@ -19,6 +19,8 @@ type weChatUser struct {
 	key string
 	// made is when the key was made, and expires when it ends.
 	made, expires time.Time
+	// unclaimed is set while no code has been exchanged for the key.
+	unclaimed bool
 }
 
 // weChatUsers are the users of a program with a session key, by openid. The
@@ -59,11 +61,23 @@ func (u *weChatUsers) signIn(now time.Time, identity Identity, program Program) 
 		user = u.enter(identity)
 	}
 	u.latest.MoveToFront(u.byOpenID[identity.OpenID])
-	if user.key == "" || now.Sub(user.made) >= program.SessionKeyPeriod {
+	if !user.unclaimed && (user.key == "" || now.Sub(user.made) >= program.SessionKeyPeriod) {
 		user.key, user.made = newWeChatKey(), now
 	}
+	user.unclaimed = false
 	user.expires = now.Add(program.SessionKeyLifetime)
 	return user
+}
+
+// meet gives a user who obtains a login code his first session key: with it his
+// phone encrypts data before anybody has exchanged the code.
+func (u *weChatUsers) meet(now time.Time, identity Identity, program Program) {
+	if u.find(now, identity.OpenID) != nil {
+		return
+	}
+	user := u.enter(identity)
+	user.key, user.made, user.unclaimed = newWeChatKey(), now, true
+	user.expires = now.Add(program.SessionKeyLifetime)
 }
 
 // enter makes an entry for a user without a key.

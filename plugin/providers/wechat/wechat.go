@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -95,6 +96,16 @@ func (p *Provider) Exchange(ctx context.Context, code string) (provider.Grant, e
 	return p.client.exchange(ctx, code)
 }
 
+// Decrypt implements provider.OpenData.
+func (p *Provider) Decrypt(sessionKey, data, iv string) ([]byte, error) {
+	return decrypt(p.ID, sessionKey, data, iv, time.Now())
+}
+
+// Verify implements provider.OpenData.
+func (p *Provider) Verify(sessionKey, rawData, signature string) error {
+	return verify(sessionKey, rawData, signature)
+}
+
 // Cleanup closes the connections to the platform.
 func (p *Provider) Cleanup() error {
 	if p.client != nil {
@@ -154,4 +165,5 @@ var (
 	_ caddy.CleanerUpper    = (*Provider)(nil)
 	_ caddyfile.Unmarshaler = (*Provider)(nil)
 	_ provider.Provider     = (*Provider)(nil)
+	_ provider.OpenData     = (*Provider)(nil)
 )
