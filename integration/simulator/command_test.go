@@ -60,7 +60,8 @@ func TestCommandRefuses(t *testing.T) {
 		"bad port":         {simulation{listen: "127.0.0.1:x", programs: []string{defaultProgram}}, "listening"},
 		// With --allow-remote it is the bad port that is refused.
 		"remote, allowed": {
-			simulation{listen: "0.0.0.0:x", programs: []string{defaultProgram}, allowRemote: true}, "listening"},
+			simulation{listen: "0.0.0.0:x", programs: []string{defaultProgram}, allowRemote: true}, "listening",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := test.simulation.run(t.Context(), io.Discard)

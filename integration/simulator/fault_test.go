@@ -51,28 +51,42 @@ func TestFaultAnswers(t *testing.T) {
 		"status":        {Fault{Kind: FaultStatus}, 500, "text/html", "<h1>500 Internal Server Error</h1>", false},
 		"status 502":    {Fault{Kind: FaultStatus, Status: 502, After: true}, 502, "text/html", "<html>", true},
 		"captive portal": {
-			Fault{Kind: FaultStatus, Status: 200}, 200, "text/html", "<html>", false},
+			Fault{Kind: FaultStatus, Status: 200}, 200, "text/html", "<html>", false,
+		},
 		"errcode": {
-			Fault{Kind: FaultErrcode, Code: "45011"}, 200, "text/plain",
-			`{"errcode":45011,"errmsg":"api minute-quota reach limit, mustslower, retry next minute, rid: `, false},
+			Fault{Kind: FaultErrcode, Code: "45011"},
+			200, "text/plain",
+			`{"errcode":45011,"errmsg":"api minute-quota reach limit, mustslower, retry next minute, rid: `, false,
+		},
 		"busy, code spent": {
-			Fault{Kind: FaultErrcode, Code: "-1", After: true}, 200, "text/plain",
-			`{"errcode":-1,"errmsg":"system error, rid: `, true},
+			Fault{Kind: FaultErrcode, Code: "-1", After: true},
+			200, "text/plain",
+			`{"errcode":-1,"errmsg":"system error, rid: `, true,
+		},
 		"errcode of our own": {
-			Fault{Kind: FaultErrcode, Code: "12345", Message: "strange"}, 200, "text/plain",
-			`{"errcode":12345,"errmsg":"strange, rid: `, false},
+			Fault{Kind: FaultErrcode, Code: "12345", Message: "strange"},
+			200, "text/plain",
+			`{"errcode":12345,"errmsg":"strange, rid: `, false,
+		},
 		"errcode that nobody knows": {
-			Fault{Kind: FaultErrcode, Code: "12345"}, 200, "text/plain",
-			`{"errcode":12345,"errmsg":"error 12345, rid: `, false},
+			Fault{Kind: FaultErrcode, Code: "12345"},
+			200, "text/plain",
+			`{"errcode":12345,"errmsg":"error 12345, rid: `, false,
+		},
 		"all fields missing": {Fault{Kind: FaultMissingFields}, 200, "text/plain", `{}`, true},
 		"openid missing": {
-			Fault{Kind: FaultMissingFields, Fields: []string{"openid", "unionid"}}, 200, "text/plain",
-			`{"session_key":"`, true},
+			Fault{Kind: FaultMissingFields, Fields: []string{"openid", "unionid"}},
+			200, "text/plain",
+			`{"session_key":"`, true,
+		},
 		"wrong types": {
-			Fault{Kind: FaultWrongTypes}, 200, "text/plain", `{"openid":["o`, true},
+			Fault{Kind: FaultWrongTypes}, 200, "text/plain", `{"openid":["o`, true,
+		},
 		"null openid": {
-			Fault{Kind: FaultWrongTypes, Fields: []string{"openid"}, Value: json.RawMessage(`null`)}, 200, "text/plain",
-			`{"openid":null,"session_key":"`, true},
+			Fault{Kind: FaultWrongTypes, Fields: []string{"openid"}, Value: json.RawMessage(`null`)},
+			200, "text/plain",
+			`{"openid":null,"session_key":"`, true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := newTest(t)
@@ -262,7 +276,7 @@ func TestFaultResetWithoutConnection(t *testing.T) {
 	s, _ := newTest(t)
 	setFault(t, s, Fault{Kind: FaultReset})
 	defer func() {
-		if got := recover(); got != http.ErrAbortHandler {
+		if got := recover(); !errors.Is(http.ErrAbortHandler, got) {
 			t.Errorf("the handler panicked with %v", got)
 		}
 	}()

@@ -113,10 +113,10 @@ func bodyAppID(c *call) string {
 func (w *weChat) authenticate(appID, secret string) (*weChatProgram, error) {
 	program := w.programs[appID]
 	if program == nil {
-		return nil, weChatInvalidAppID
+		return nil, errWeChatInvalidAppID
 	}
 	if subtle.ConstantTimeCompare([]byte(program.Secret), []byte(secret)) != 1 {
-		return nil, weChatInvalidSecret
+		return nil, errWeChatInvalidSecret
 	}
 	return program, nil
 }
@@ -135,13 +135,13 @@ func (w *weChat) code2Session(c *call) (any, error) {
 	appID, secret, code := c.query.Get("appid"), c.query.Get("secret"), c.query.Get("js_code")
 	switch {
 	case appID == "":
-		return nil, weChatAppIDMissing
+		return nil, errWeChatAppIDMissing
 	case secret == "":
-		return nil, weChatSecretMissing
+		return nil, errWeChatSecretMissing
 	case code == "":
-		return nil, weChatCodeMissing
+		return nil, errWeChatCodeMissing
 	case c.query.Get("grant_type") != "authorization_code":
-		return nil, weChatInvalidGrantType
+		return nil, errWeChatInvalidGrantType
 	}
 	program, err := w.authenticate(appID, secret)
 	if err != nil {
@@ -158,9 +158,9 @@ func (p *weChatProgram) exchange(now time.Time, code string) (any, error) {
 	name, state := p.logins.find(now, code)
 	switch state {
 	case codeUnknown:
-		return nil, weChatInvalidCode
+		return nil, errWeChatInvalidCode
 	case codeUsed:
-		return nil, weChatCodeUsed
+		return nil, errWeChatCodeUsed
 	}
 	p.logins.spend(code)
 	user := p.users.signIn(now, p.identityOf(name), p.Program)

@@ -16,25 +16,25 @@ type weChatError int
 
 // The errcodes that the simulator answers of its own accord.
 const (
-	weChatInvalidCredential weChatError = 40001
-	weChatInvalidGrantType  weChatError = 40002
-	weChatInvalidAppID      weChatError = 40013
-	weChatMalformedToken    weChatError = 40014
-	weChatInvalidCode       weChatError = 40029
-	weChatInvalidArgs       weChatError = 40097
-	weChatInvalidSecret     weChatError = 40125
-	weChatCodeUsed          weChatError = 40163
-	weChatTokenMissing      weChatError = 41001
-	weChatAppIDMissing      weChatError = 41002
-	weChatSecretMissing     weChatError = 41004
-	weChatCodeMissing       weChatError = 41008
-	weChatTokenExpired      weChatError = 42001
-	weChatMustPost          weChatError = 43002
-	weChatDailyLimit        weChatError = 45009
-	weChatDataFormat        weChatError = 47001
-	weChatNoSessionKey      weChatError = 87007
-	weChatInvalidSigMethod  weChatError = 87008
-	weChatInvalidSignature  weChatError = 87009
+	errWeChatInvalidCredential weChatError = 40001
+	errWeChatInvalidGrantType  weChatError = 40002
+	errWeChatInvalidAppID      weChatError = 40013
+	errWeChatMalformedToken    weChatError = 40014
+	errWeChatInvalidCode       weChatError = 40029
+	errWeChatInvalidArgs       weChatError = 40097
+	errWeChatInvalidSecret     weChatError = 40125
+	errWeChatCodeUsed          weChatError = 40163
+	errWeChatTokenMissing      weChatError = 41001
+	errWeChatAppIDMissing      weChatError = 41002
+	errWeChatSecretMissing     weChatError = 41004
+	errWeChatCodeMissing       weChatError = 41008
+	errWeChatTokenExpired      weChatError = 42001
+	errWeChatMustPost          weChatError = 43002
+	errWeChatDailyLimit        weChatError = 45009
+	errWeChatDataFormat        weChatError = 47001
+	errWeChatNoSessionKey      weChatError = 87007
+	errWeChatInvalidSigMethod  weChatError = 87008
+	errWeChatInvalidSignature  weChatError = 87009
 )
 
 // weChatMessages are the usual errmsgs, without the trace id.

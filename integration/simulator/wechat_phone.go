@@ -46,7 +46,7 @@ func (w *weChat) sharePhone(phone Phone) string {
 // (https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-info/phone-number/getPhoneNumber.html).
 func (w *weChat) phoneNumber(c *call) (any, error) {
 	if c.request.Method != http.MethodPost {
-		return nil, weChatMustPost
+		return nil, errWeChatMustPost
 	}
 	program, err := w.tokenProgram(c)
 	if err != nil {
@@ -57,10 +57,10 @@ func (w *weChat) phoneNumber(c *call) (any, error) {
 		OpenID string `json:"openid"`
 	}
 	if err := json.Unmarshal(c.body, &body); err != nil {
-		return nil, weChatDataFormat
+		return nil, errWeChatDataFormat
 	}
 	if w.isPhoneCodeOfAnother(program, body.Code) {
-		return nil, weChatInvalidAppID
+		return nil, errWeChatInvalidAppID
 	}
 	return program.exchangePhone(w.now(), body.Code, body.OpenID)
 }
@@ -72,7 +72,7 @@ func (p *weChatProgram) exchangePhone(now time.Time, code, openID string) (any, 
 	defer p.mu.Unlock()
 	consent, state := p.phones.find(now, code)
 	if state != codeFresh || (openID != "" && openID != p.identityOf(consent.User).OpenID) {
-		return nil, weChatInvalidCode
+		return nil, errWeChatInvalidCode
 	}
 	p.phones.spend(code)
 	return weChatPhoneAnswer{weChatOK, weChatPhoneInfo{

@@ -153,7 +153,7 @@ func keySignature(sessionKey, message string) string {
 // checkSession says whether a session key is the user's valid one
 // (https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-login/checkSessionKey.html).
 func (w *weChat) checkSession(c *call) (any, error) {
-	err := w.withSignedKey(c, weChatInvalidSignature, func(*weChatUser) {})
+	err := w.withSignedKey(c, errWeChatInvalidSignature, func(*weChatUser) {})
 	return weChatOK, err
 }
 
@@ -169,7 +169,7 @@ type weChatNewKey struct {
 // (https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-login/ResetUserSessionKey.html).
 func (w *weChat) resetSessionKey(c *call) (any, error) {
 	result := weChatNewKey{weChatStatus: weChatOK}
-	err := w.withSignedKey(c, weChatNoSessionKey, func(user *weChatUser) {
+	err := w.withSignedKey(c, errWeChatNoSessionKey, func(user *weChatUser) {
 		user.key, user.made = newWeChatKey(), w.now()
 		result.OpenID, result.SessionKey = user.OpenID, user.key
 	})
@@ -187,10 +187,10 @@ func (w *weChat) withSignedKey(c *call, noKey weChatError, act func(*weChatUser)
 	}
 	openID, signature := c.query.Get("openid"), c.query.Get("signature")
 	if openID == "" || signature == "" {
-		return weChatInvalidArgs
+		return errWeChatInvalidArgs
 	}
 	if c.query.Get("sig_method") != "hmac_sha256" {
-		return weChatInvalidSigMethod
+		return errWeChatInvalidSigMethod
 	}
 	program.mu.Lock()
 	defer program.mu.Unlock()
@@ -199,7 +199,7 @@ func (w *weChat) withSignedKey(c *call, noKey weChatError, act func(*weChatUser)
 		return noKey
 	}
 	if !hmac.Equal([]byte(signature), []byte(keySignature(user.key, ""))) {
-		return weChatInvalidSignature
+		return errWeChatInvalidSignature
 	}
 	act(user)
 	return nil

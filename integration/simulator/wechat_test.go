@@ -75,7 +75,8 @@ func TestCode2SessionErrors(t *testing.T) {
 		"used code":        {"js_code", used, 40163, "code been used"},
 		"used and expired": {"js_code", usedLongAgo, 40029, "invalid code"},
 		"wrong secret with a used code": {
-			"secret", "guess", 40125, "invalid appsecret"},
+			"secret", "guess", 40125, "invalid appsecret",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target, err := url.Parse(loginURL(used))

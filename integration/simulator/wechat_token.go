@@ -88,7 +88,7 @@ func (w *weChat) token(c *call) (any, error) {
 // (https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-access-token/getStableAccessToken.html).
 func (w *weChat) stableToken(c *call) (any, error) {
 	if c.request.Method != http.MethodPost {
-		return nil, weChatMustPost
+		return nil, errWeChatMustPost
 	}
 	var body struct {
 		GrantType    string `json:"grant_type"`
@@ -97,7 +97,7 @@ func (w *weChat) stableToken(c *call) (any, error) {
 		ForceRefresh bool   `json:"force_refresh"`
 	}
 	if err := json.Unmarshal(c.body, &body); err != nil {
-		return nil, weChatDataFormat
+		return nil, errWeChatDataFormat
 	}
 	program, err := w.tokenClient(body.AppID, body.Secret, body.GrantType)
 	if err != nil {
@@ -134,7 +134,7 @@ func (w *weChat) forceToken(p *weChatProgram, now time.Time) error {
 		p.stable.forcedToday = 0
 	}
 	if p.stable.forcedToday >= weChatForceLimit {
-		return weChatDailyLimit
+		return errWeChatDailyLimit
 	}
 	p.stable.forced = now
 	p.stable.forcedToday++
@@ -151,11 +151,11 @@ func sameDay(a, b time.Time) bool {
 func (w *weChat) tokenClient(appID, secret, grantType string) (*weChatProgram, error) {
 	switch {
 	case appID == "":
-		return nil, weChatAppIDMissing
+		return nil, errWeChatAppIDMissing
 	case secret == "":
-		return nil, weChatSecretMissing
+		return nil, errWeChatSecretMissing
 	case grantType != "client_credential":
-		return nil, weChatInvalidGrantType
+		return nil, errWeChatInvalidGrantType
 	}
 	return w.authenticate(appID, secret)
 }
@@ -189,11 +189,11 @@ func (w *weChat) openToken(token string) (appID string, end time.Time, err error
 	text, prefixed := strings.CutPrefix(token, tokenPrefix)
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if !prefixed || err != nil || len(raw) <= tokenFixedSize {
-		return "", time.Time{}, weChatMalformedToken
+		return "", time.Time{}, errWeChatMalformedToken
 	}
 	payload, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
 	if !hmac.Equal(mac, w.tokenMAC(payload)) {
-		return "", time.Time{}, weChatInvalidCredential
+		return "", time.Time{}, errWeChatInvalidCredential
 	}
 	seconds := int64(binary.BigEndian.Uint64(payload))
 	return string(payload[tokenTimeSize+tokenNonceSize:]), time.Unix(seconds, 0), nil
@@ -214,7 +214,7 @@ func (w *weChat) tokenAppID(c *call) string {
 func (w *weChat) tokenProgram(c *call) (*weChatProgram, error) {
 	token := c.query.Get("access_token")
 	if token == "" {
-		return nil, weChatTokenMissing
+		return nil, errWeChatTokenMissing
 	}
 	appID, end, err := w.openToken(token)
 	if err != nil {
@@ -222,15 +222,15 @@ func (w *weChat) tokenProgram(c *call) (*weChatProgram, error) {
 	}
 	program, now := w.programs[appID], w.now()
 	if program == nil {
-		return nil, weChatInvalidCredential
+		return nil, errWeChatInvalidCredential
 	}
 	if !now.Before(end) {
-		return nil, weChatTokenExpired
+		return nil, errWeChatTokenExpired
 	}
 	program.mu.Lock()
 	defer program.mu.Unlock()
 	if !program.plain.holds(now, token) && !program.stable.holds(now, token) {
-		return nil, weChatInvalidCredential
+		return nil, errWeChatInvalidCredential
 	}
 	return program, nil
 }

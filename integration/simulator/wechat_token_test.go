@@ -194,7 +194,8 @@ func TestTokenErrors(t *testing.T) {
 		"too short":    {"88_AAAA", 40014},
 		"never issued": {stableToken(t, stranger), 40001},
 		"with a changed character": {
-			good[:20] + strings.Map(func(r rune) rune { return 'A' + (r+1)%26 }, good[20:21]) + good[21:], 40001},
+			good[:20] + strings.Map(func(r rune) rune { return 'A' + (r+1)%26 }, good[20:21]) + good[21:], 40001,
+		},
 		"expired": {expired, 42001},
 		"good":    {good, 87009},
 	} {

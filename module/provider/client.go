@@ -167,7 +167,7 @@ func isLoopback(host string) bool {
 // with a slash and is the provider's own; what a client sent goes into query.
 //
 // Every error is an *Error of reason Unavailable (no answer; its cause is a
-// *NoAnswer) or PlatformFault (an answer that cannot be read). Neither shows
+// *NoAnswerError) or PlatformFault (an answer that cannot be read). Neither shows
 // the path, the query, the body or a byte of the answer.
 func (c *Client) Get(ctx context.Context, path string, query url.Values) (*Answer, error) {
 	return c.call(ctx, path, query, func(r *http.Request) {

@@ -162,8 +162,7 @@ func ended(ctx context.Context) error {
 // kept returns the operating system's error at the root of err, if there is
 // one: the only cause that is both telling and free of foreign text.
 func kept(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
 	return nil

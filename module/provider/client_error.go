@@ -23,8 +23,8 @@ const (
 	redacted = "[redacted]"
 )
 
-// NoAnswer is the cause of an Error of reason Unavailable that Client returns.
-type NoAnswer struct {
+// NoAnswerError is the cause of an Error of reason Unavailable that Client returns.
+type NoAnswerError struct {
 	// Sent says whether the platform may have seen the request. It is false
 	// only if not one byte of it was written.
 	Sent bool
@@ -33,16 +33,16 @@ type NoAnswer struct {
 }
 
 // Error implements error.
-func (e *NoAnswer) Error() string { return "no answer from " + e.Err.Error() }
+func (e *NoAnswerError) Error() string { return "no answer from " + e.Err.Error() }
 
 // Unwrap returns what happened.
-func (e *NoAnswer) Unwrap() error { return e.Err }
+func (e *NoAnswerError) Unwrap() error { return e.Err }
 
 // MayHaveSeen reports whether the platform may have seen the request of a call
 // that returned err, so that a code in it must be taken as spent. An error that
 // does not come from Client is taken to mean yes.
 func MayHaveSeen(err error) bool {
-	var none *NoAnswer
+	var none *NoAnswerError
 	return !errors.As(err, &none) || none.Sent
 }
 
@@ -83,7 +83,7 @@ func fault(err error) *Error { return &Error{Reason: PlatformFault, Err: err} }
 
 // noAnswer makes an Error of reason Unavailable.
 func noAnswer(sent bool, err error) *Error {
-	return &Error{Reason: Unavailable, Err: &NoAnswer{Sent: sent, Err: err}}
+	return &Error{Reason: Unavailable, Err: &NoAnswerError{Sent: sent, Err: err}}
 }
 
 // join adds what happened at a host to what happened at those before it.
@@ -95,4 +95,4 @@ func join(earlier error, host string, err error) error {
 }
 
 // Interface guard
-var _ error = (*NoAnswer)(nil)
+var _ error = (*NoAnswerError)(nil)

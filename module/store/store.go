@@ -41,7 +41,8 @@ type Opener interface {
 // and the outcome of a write is then unknown.
 //
 // Keys are 1 to 512 bytes of visible ASCII and are compared byte for byte:
-// letter case matters. Values are at most 1 MiB. A value handed in is not kept
+// letter case matters. Values are 0 bytes to 1 MiB; an empty one is not an absent
+// one. A value handed in is not kept
 // or changed after the call returns; a value handed out belongs to the caller.
 //
 // Any error other than ErrNotFound means that the store could not do its work,
