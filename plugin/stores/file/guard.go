@@ -97,8 +97,7 @@ func (s *boltStore) inPlace() error {
 // withoutPath takes the path out of an error of package os. The errors here
 // begin with it.
 func withoutPath(err error) error {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err
