@@ -50,9 +50,7 @@ func TestFaultAnswers(t *testing.T) {
 		"garbage after": {Fault{Kind: FaultGarbage, After: true}, 200, "text/plain", `{"openid":`, true},
 		"status":        {Fault{Kind: FaultStatus}, 500, "text/html", "<h1>500 Internal Server Error</h1>", false},
 		"status 502":    {Fault{Kind: FaultStatus, Status: 502, After: true}, 502, "text/html", "<html>", true},
-		"captive portal": {
-			Fault{Kind: FaultStatus, Status: 200}, 200, "text/html", "<html>", false,
-		},
+		"captive":       {Fault{Kind: FaultStatus, Status: 200}, 200, "text/html", "<html>", false},
 		"errcode": {
 			Fault{Kind: FaultErrcode, Code: "45011"},
 			200, "text/plain",

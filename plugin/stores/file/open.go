@@ -99,11 +99,13 @@ func prepare(path string) (created []string, err error) {
 		return nil, withoutPath(err)
 	}
 	dir := filepath.Dir(path)
-	for created = []string{dir}; ; created = append(created, dir) {
+	created = append(created, dir)
+	for {
 		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
 			break
 		}
 		dir = filepath.Dir(dir)
+		created = append(created, dir)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("creating its folder: %w", err)
