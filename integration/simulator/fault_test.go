@@ -274,7 +274,7 @@ func TestFaultResetWithoutConnection(t *testing.T) {
 	s, _ := newTest(t)
 	setFault(t, s, Fault{Kind: FaultReset})
 	defer func() {
-		if got := recover(); !errors.Is(http.ErrAbortHandler, got) {
+		if got, ok := recover().(error); !ok || !errors.Is(got, http.ErrAbortHandler) {
 			t.Errorf("the handler panicked with %v", got)
 		}
 	}()
