@@ -218,34 +218,3 @@ func (h *Handler) serveInline(w http.ResponseWriter, r *http.Request, next caddy
 func isWebSocket(r *http.Request) bool {
 	return r.ProtoMajor >= 2 && (r.Header.Get(":protocol") == "websocket" || r.Proto == "websocket")
 }
-
-// tokenWriter gives the client the token of the session that its request began.
-// It does so when the answer begins, so that nothing an upstream sends takes
-// its place.
-type tokenWriter struct {
-	*caddyhttp.ResponseWriterWrapper
-	token string
-	wrote bool
-}
-
-func newTokenWriter(w http.ResponseWriter, token string) *tokenWriter {
-	return &tokenWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, token: token}
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *tokenWriter) WriteHeader(status int) {
-	if !w.wrote {
-		w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
-		w.Header().Set("Authorization", "Bearer "+w.token)
-		w.Header().Set("Cache-Control", "no-store")
-	}
-	w.ResponseWriterWrapper.WriteHeader(status)
-}
-
-// Write implements http.ResponseWriter.
-func (w *tokenWriter) Write(p []byte) (int, error) {
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	return w.ResponseWriterWrapper.Write(p)
-}
