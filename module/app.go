@@ -103,6 +103,7 @@ type runtime struct {
 	keys     *keyring.Ring
 	// pseudonyms are the ids of users on sites that want them.
 	pseudonyms *pseudonyms
+	directory  *directory
 }
 
 // CaddyModule returns the Caddy module information.
@@ -306,6 +307,10 @@ func (a *App) open() (*runtime, error) {
 		sessions:   sessions,
 		keys:       a.keys,
 		pseudonyms: &pseudonyms{store: st.store, keys: a.keys},
+		directory: &directory{
+			store: st.store, keys: a.keys, now: time.Now,
+			warn: func(err error) { a.logger.Warn("user directory", zap.Error(err)) },
+		},
 	}, nil
 }
 

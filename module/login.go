@@ -34,7 +34,7 @@ type userAnswer struct {
 	ID       string `json:"id"`
 	Platform string `json:"platform"`
 	Program  string `json:"program"`
-	OpenID   string `json:"openid"`
+	OpenID   string `json:"openid,omitempty"`
 	UnionID  string `json:"unionid,omitempty"`
 }
 

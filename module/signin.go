@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/session"
 )
@@ -22,8 +21,10 @@ func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client 
 		if err != nil {
 			return signedIn{}, err
 		}
-		login.User = identity.Identity{Platform: p.platform, Program: p.appID, OpenID: grant.OpenID, UnionID: grant.UnionID}
 		login.PlatformKey = grant.SessionKey
+		if login.User, err = rt.directory.identify(ctx, p.platform, p.appID, grant); err != nil {
+			return signedIn{}, &storeError{err}
+		}
 		s, token, err := rt.sessions.Create(ctx, login)
 		if err != nil {
 			return signedIn{}, &storeError{err}

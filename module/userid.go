@@ -41,7 +41,7 @@ func (h *Handler) userID(ctx context.Context, rt *runtime, user identity.Identit
 		id, err = rt.pseudonyms.of(ctx, user)
 		return id, nil, err
 	default:
-		return user.OpenID, nil, nil
+		return user.FirstID(), nil, nil
 	}
 }
 

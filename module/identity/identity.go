@@ -20,8 +20,12 @@ type Identity struct {
 	Platform string `json:"platform"`
 	// Program is the app id of the mini-program.
 	Program string `json:"program"`
-	// OpenID names the user within the program.
-	OpenID string `json:"openid"`
+	// OpenID names the user within the program; empty where the platform tells
+	// an older id only.
+	OpenID string `json:"openid,omitempty"`
+	// KnownAs is the id by which the gateway first knew the user, if that is not
+	// OpenID: some platforms give their users new ids.
+	KnownAs string `json:"known_as,omitempty"`
 	// UnionID names the user across programs of one owner; empty if unknown.
 	UnionID string `json:"unionid,omitempty"`
 }
@@ -30,14 +34,22 @@ type Identity struct {
 // two users ever share one.
 const subjectSize = 18
 
+// FirstID returns the id of the user that never changes: the one by which the
+// gateway first knew him.
+func (i Identity) FirstID() string {
+	if i.KnownAs != "" {
+		return i.KnownAs
+	}
+	return i.OpenID
+}
+
 // Subject returns the name under which everything about this user is kept: a
-// digest of platform, program and openid in which no part can run into the
-// next. It says nothing about the user to someone who does not know the
+// digest of platform, program and FirstID in which no part can run into the next. It says nothing about the user to someone who does not know the
 // openid, is safe in a key or a file name, and keeps openids apart that differ
 // in letter case only.
 func (i Identity) Subject() string {
 	digest := sha256.New()
-	for _, part := range [...]string{i.Platform, i.Program, i.OpenID} {
+	for _, part := range [...]string{i.Platform, i.Program, i.FirstID()} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
 		digest.Write(length[:])

@@ -37,7 +37,7 @@ func TestSubjectKeepsUsersApart(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	claims := &Claims{
-		Identity: Identity{"wechat", "wxA", "o1", "u1"}, ID: "id", Phone: "1", Nickname: "n", SessionID: "s",
+		Identity: Identity{Platform: "wechat", Program: "wxA", OpenID: "o1", UnionID: "u1"}, ID: "id", Phone: "1", Nickname: "n", SessionID: "s",
 		AuthTime: time.Unix(1700000000, 0),
 	}
 	for name, want := range map[string]string{

@@ -38,8 +38,16 @@ type Provider interface {
 
 // Grant is what a platform says about the user who obtained a code.
 type Grant struct {
-	// OpenID names the user within this program. Never empty. At most 128 bytes.
+	// OpenID names the user within this program. At most 128 bytes. It is empty
+	// only where the platform names the user by UserID alone.
 	OpenID string
+	// UserID is the id by which the platform named users before it had openids,
+	// where there is such a thing. At most 128 bytes.
+	UserID string
+	// Renames says that the platform may name this same user otherwise another
+	// time: by UserID, by both, or by OpenID. The gateway then remembers by which
+	// id each user was first known.
+	Renames bool
 	// UnionID names the user across the programs of one owner. Empty where the
 	// platform does not tell.
 	UnionID string
