@@ -49,6 +49,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}
 		return nil, d.ArgErr()
 	}
+	if h.IsNamedRoute() {
+		return nil, d.Err("miniprogram cannot stand in a named route: it covers a whole site, with its error routes")
+	}
 	handler := new(module.Handler)
 	for d.NextBlock(0) {
 		if err := parseHandlerOption(d, handler); err != nil {

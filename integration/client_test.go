@@ -47,6 +47,7 @@ func (g *gateway) do(method, path, body string, lines ...string) answer {
 			request.Host = strings.TrimSpace(value)
 		}
 	}
+	request.Close = true // a reload closes connections that wait
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		g.t.Fatalf("%s %s: %v\n%s", method, path, err, g.log)

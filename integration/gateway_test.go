@@ -259,8 +259,6 @@ func (g *gateway) kill() {
 // reload loads another configuration and returns what the admin endpoint says.
 func (g *gateway) reload(s setup) error {
 	_, err := g.admin(http.MethodPost, "/load", "text/caddyfile", g.caddyfile(s))
-	// The server that is gone has closed its side of these.
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	return err
 }
 

@@ -147,6 +147,72 @@ func TestForgedUpgrade(t *testing.T) {
 	}
 }
 
+// An upstream that lets itself be upgraded to HTTP/2 reads whole requests from
+// what a proxy takes for the bytes of a tunnel.
+func TestNoOtherUpgrade(t *testing.T) {
+	g := guarded(t)
+	token := g.login(programA, "alice")
+	for _, upgrade := range []string{"h2c", "H2C", "websocket, h2c", "TLS/1.0", "tcp", "websocket\nUpgrade: h2c"} {
+		for _, credential := range []string{"", bearer(token) + "\n"} {
+			a := g.raw("GET /public/x HTTP/1.1\nHost: x\nConnection: Upgrade, HTTP2-Settings\nUpgrade: " + upgrade +
+				"\nHTTP2-Settings: AAMAAABkAAQAAP__\n" + credential + "\n")
+			if a.status != http.StatusOK {
+				t.Errorf("%s: %d", upgrade, a.status)
+			}
+			for _, name := range []string{"Upgrade", "Connection", "HTTP2-Settings"} {
+				if got := identities(a.body, name); got != nil {
+					t.Errorf("%s: upstream sees %s: %q", upgrade, name, got)
+				}
+			}
+		}
+	}
+}
+
+// A header of one site's own is protected on its neighbours, too: both may lead
+// to the same upstream.
+func TestSitesShareOneGuard(t *testing.T) {
+	g := start(t, setup{caddyfile: `{
+	admin unix//DIR/admin.sock
+	miniprogram {
+		program wechat ` + programA + ` {
+			secret ` + secretA + `
+			api PLATFORM
+		}
+		store memory
+	}
+}
+http://a.test:PORT {
+	miniprogram {
+		header X-Tenant {http.auth.user.program}
+	}
+	reverse_proxy UPSTREAM
+}
+http://b.test:PORT {
+	miniprogram {
+		optional
+	}
+	reverse_proxy UPSTREAM
+}`})
+	if a := g.get("/", "Host: b.test", "X-Tenant: evil", "X_Tenant: evil"); a.status != http.StatusOK || strings.Contains(a.body, "evil") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// T13: headers by which some upstreams take another path or method decide
+// nothing where the path or the method decided that no session is needed.
+func TestNoOverrideOnPublicRoutes(t *testing.T) {
+	g := start(t, setup{directive: "public {\npath /public\nmethod GET\n}"})
+	overrides := []string{"X-Original-URL: /admin", "X-Rewrite-URL: /admin", "X-HTTP-Method-Override: DELETE", "X-Method-Override: DELETE"}
+	a := g.get("/public", overrides...)
+	if a.status != http.StatusOK || strings.Contains(a.body, "admin") || strings.Contains(a.body, "DELETE") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	a = g.get("/public", append(overrides, bearer(g.login(programA, "alice")))...)
+	if !strings.Contains(a.body, "/admin") {
+		t.Errorf("with a session: %d %s", a.status, a.body)
+	}
+}
+
 // T08: trailers become headers on the other side of a proxy, after everything
 // was checked; announced or not.
 func TestForgedTrailers(t *testing.T) {

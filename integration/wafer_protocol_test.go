@@ -6,6 +6,7 @@ package integration
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/minigate/minigate/integration/simulator"
@@ -116,6 +117,15 @@ func TestWaferCredentials(t *testing.T) {
 	}
 	if a := g.get("/public", "X-WX-Skey: x"); a.status != http.StatusOK || identities(a.body, "X-WX-Skey") != nil {
 		t.Errorf("a public route: %d %s", a.status, a.body)
+	}
+	own := start(t, setup{directive: "programs " + programA + "\nclients wafer", routes: "reverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}"})
+	for name, lines := range map[string][]string{
+		"ambiguous": {"X-WX-Skey: credential", bearer("x")},
+		"nothing":   {"X-WX-Encrypted-Data: credential"},
+	} {
+		if a := own.get("/orders", lines...); !strings.HasPrefix(a.body, "GET /orders") || strings.Contains(a.body, "credential") {
+			t.Errorf("error route, %s: %d %s", name, a.status, a.body)
+		}
 	}
 	a := g.get("/miniprogram/session", "X-WX-Id: x", "X-WX-Skey: x")
 	a.expect(t, http.StatusOK, "session_invalid")

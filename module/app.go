@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/session"
 	"github.com/minigate/minigate/module/store"
@@ -61,6 +62,10 @@ type App struct {
 	opener   store.Opener
 	secrets  *secretWatch
 	keys     *keyring.Ring // nil until made, where none is configured
+
+	guard          atomic.Pointer[identity.Guard]
+	protectMu      sync.Mutex
+	protectedNames []string
 
 	mu       sync.Mutex
 	stopped  bool
@@ -117,6 +122,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.metrics = registerMetrics(ctx)
 	a.secrets = newSecretWatch(a.logger)
+	a.protect(nil)
 	if a.Exchange.Timeout == 0 {
 		a.Exchange.Timeout = caddy.Duration(defaultExchangeTimeout)
 	}
@@ -139,10 +145,25 @@ func (a *App) Validate() error {
 		return errors.New("no program is configured")
 	case a.Session.Lifetime < 0 || a.Session.Idle < 0 || a.Exchange.Timeout < 0:
 		return errors.New("durations must be above zero")
+	case tooShort(a.Session.Lifetime) || tooShort(a.Session.Idle):
+		return errors.New("lifetime and idle of sessions must be at least one second")
 	case a.Session.PerUser < 0 || a.Exchange.Concurrency < 0:
 		return errors.New("per_user and concurrency must be above zero")
 	}
 	return nil
+}
+
+// tooShort reports whether a duration that is set is less than sessions count.
+func tooShort(d caddy.Duration) bool { return d > 0 && d < caddy.Duration(time.Second) }
+
+// protect adds names to the headers that no client of any site may set. All
+// sites share one guard, because an upstream behind two of them believes a
+// header whichever way it comes.
+func (a *App) protect(names []string) {
+	a.protectMu.Lock()
+	defer a.protectMu.Unlock()
+	a.protectedNames = append(a.protectedNames, names...)
+	a.guard.Store(identity.NewGuard(a.protectedNames...))
 }
 
 func (a *App) loadPrograms(ctx caddy.Context) error {
@@ -217,6 +238,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.secrets.start()
+	a.reseal()
 	a.logger.Info("mini-program gateway is ready",
 		zap.Int("programs", len(a.programs)),
 		zap.Strings("keys", a.running.Load().keys.IDs()))
@@ -286,7 +308,7 @@ func (a *App) open() (*runtime, error) {
 			return nil, fmt.Errorf("seal key: %w", err)
 		}
 	}
-	st, err := acquireState(a.ctx, a.opener, a.logger)
+	st, err := acquireState(a.ctx, a.opener)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"go.uber.org/zap"
-
-	"github.com/minigate/minigate/module/identity"
 )
 
 func init() { caddy.RegisterModule(Authenticator{}) }
@@ -61,7 +59,7 @@ func (a *Authenticator) Provision(ctx caddy.Context) error {
 		allowed: allowed,
 		logger:  ctx.Logger(),
 		metrics: app.metrics,
-		guard:   identity.NewGuard(),
+		owner:   new(int),
 		headers: new(headerSet),
 	}
 	return nil
@@ -92,6 +90,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 		a.handler.logger.Debug("session refused", zap.String("error", failure.Word))
 		return caddyauth.User{}, false, nil
 	}
+	cred.removeFrom(r)
 	return caddyauth.User{
 		ID: v.claims.ID,
 		Metadata: map[string]string{

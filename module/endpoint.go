@@ -88,7 +88,7 @@ func (h *Handler) userRequest(r *http.Request, cred *credential) (user *userRequ
 	default:
 		var err error
 		if user.runtime, err = h.app.runtime(); err != nil {
-			return nil, "", h.storeFailure(err)
+			return nil, "", h.storeFailure(r, err)
 		}
 		if user.session, failure = h.validate(r, user.runtime, cred); failure != nil {
 			return nil, "", failure

@@ -108,7 +108,7 @@ func (e *exchanges) do(ctx context.Context, program, code, client string, exchan
 func contained(ctx context.Context, exchange func(context.Context) (signedIn, error)) (result signedIn, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("panic while exchanging a code: %v", cause)
+			err = fmt.Errorf("panic of type %T while exchanging a code", cause)
 		}
 	}()
 	return exchange(ctx)
@@ -131,7 +131,8 @@ func (e *exchanges) end(key exchangeKey, a *attempt, result signedIn, err error)
 func unspent(err error) bool {
 	var notSent notSentError
 	var e *provider.Error
-	return errors.As(err, &notSent) || (errors.As(err, &e) && e.Reason == provider.CodeMalformed)
+	return errors.As(err, &notSent) ||
+		(errors.As(err, &e) && (e.Reason == provider.CodeMalformed || (e.Reason == provider.Unavailable && !provider.MayHaveSeen(err))))
 }
 
 // forget removes the attempts that ended long enough ago.

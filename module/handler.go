@@ -13,8 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-
-	"github.com/minigate/minigate/module/identity"
 )
 
 func init() { caddy.RegisterModule(Handler{}) }
@@ -66,10 +64,12 @@ type Handler struct {
 	// carriers hide thousands of phones behind one address.
 	LoginLimit *LoginLimit `json:"login_limit,omitempty"`
 
-	app     *App
+	app *App
+	// owner stands for the handler in what sessions remember: a session that
+	// outlives the configuration must not keep it in memory.
+	owner   *int
 	logger  *zap.Logger
 	metrics *metrics
-	guard   *identity.Guard
 	allowed map[string]*program
 	sole    *program // the only one allowed, if there is only one
 	public  caddyhttp.MatcherSets
@@ -107,7 +107,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.app, h.metrics = app, app.metrics
+	h.app, h.metrics, h.owner = app, app.metrics, new(int)
 	if h.allowed, err = app.selectPrograms(h.Programs); err != nil {
 		return err
 	}
@@ -135,8 +135,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.vary = append(h.vary, waferSkey)
 		h.warnAboutWaferLogs(ctx)
 	}
-	h.guardErrorRoutes(ctx)
-	return nil
+	return h.guardErrorRoutes(ctx)
 }
 
 func (h *Handler) provisionPublic(ctx caddy.Context) error {
@@ -171,7 +170,7 @@ func (h *Handler) provisionHeaders() error {
 	for i, extra := range h.ExtraHeaders {
 		names[i] = extra.Name
 	}
-	h.guard = identity.NewGuard(names...)
+	h.app.protect(names)
 	return nil
 }
 
@@ -184,6 +183,10 @@ func (h *Handler) Validate() error {
 		return fmt.Errorf("user_id must be one of %s, not %q", strings.Join(userIDs, ", "), h.UserID)
 	case h.LoginLimit != nil && (h.LoginLimit.Events < 1 || h.LoginLimit.Window <= 0):
 		return errors.New("login_limit needs a number of at least 1 and a duration above zero")
+	case hasDuplicate(h.Programs):
+		return errors.New("programs names a program twice")
+	case hasDuplicate(h.Clients):
+		return errors.New("clients names a protocol twice")
 	}
 	for _, client := range h.Clients {
 		if client != clientWafer {
@@ -191,6 +194,11 @@ func (h *Handler) Validate() error {
 		}
 	}
 	return nil
+}
+
+func hasDuplicate(values []string) bool {
+	sorted := slices.Sorted(slices.Values(values))
+	return len(slices.Compact(sorted)) < len(values)
 }
 
 // configuredApp returns the app, which must be in the configuration.

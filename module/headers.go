@@ -67,6 +67,9 @@ func newHeaderSet(presets []string, extra []ExtraHeader) (*headerSet, error) {
 		if err := once(name); err != nil {
 			return nil, err
 		}
+		if strings.ContainsFunc(header.Value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			return nil, fmt.Errorf("the value of header %s has a control character", name)
+		}
 		if claim, ok := claimOf(header.Value); ok {
 			set.claims = append(set.claims, identity.Header{Name: name, Claim: claim})
 		} else {
@@ -77,12 +80,18 @@ func newHeaderSet(presets []string, extra []ExtraHeader) (*headerSet, error) {
 }
 
 // unsafeHeaders are headers that mean something to the connection, to the proxy
-// or to the gateway itself, and so cannot carry an identity.
-var unsafeHeaders = map[string]bool{
-	"Connection": true, "Content-Length": true, "Content-Type": true, "Host": true, "Keep-Alive": true,
-	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
-	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true,
-}
+// or to the gateway itself, by their folded names: they cannot carry an identity.
+var unsafeHeaders = func() map[string]bool {
+	unsafe := make(map[string]bool)
+	for _, name := range append([]string{
+		"Authorization", "Cookie", "Connection", "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive",
+		"Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+	}, waferHeaders...) {
+		unsafe[identity.Fold(name)] = true
+	}
+	return unsafe
+}()
 
 // checkHeaderName refuses a name that would not arrive, or not safely.
 func checkHeaderName(name string) error {
@@ -95,7 +104,10 @@ func checkHeaderName(name string) error {
 			return fmt.Errorf("header name %q must have letters, digits and hyphens only, so that it reads the same everywhere", name)
 		}
 	}
-	if unsafeHeaders[textproto.CanonicalMIMEHeaderKey(name)] {
+	switch folded := identity.Fold(name); {
+	case folded == "":
+		return fmt.Errorf("header name %q needs a letter or a digit", name)
+	case unsafeHeaders[folded]:
 		return fmt.Errorf("header %s cannot carry an identity", name)
 	}
 	return nil

@@ -84,7 +84,25 @@ func TestLimiterIsBounded(t *testing.T) {
 	for i := range maxAddresses + 1000 {
 		n += allowed(l, fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), 1)
 	}
-	if len(l.present) > maxAddresses+1 || n > maxAddresses+3 {
+	if len(l.present) > maxAddresses+sharedCounts || n > maxAddresses+3*sharedCounts {
 		t.Errorf("%d addresses are kept, %d events allowed", len(l.present), n)
+	}
+	if n := allowed(l, "192.0.2.1", 1); n != 1 && allowed(l, "192.0.2.2", 1)+allowed(l, "192.0.2.3", 1)+allowed(l, "192.0.2.4", 1) == 0 {
+		t.Error("nobody else gets through")
+	}
+}
+
+// Whoever has the IPv6 network of a site has 65,536 times a subscriber's.
+func TestLimiterCountsSites(t *testing.T) {
+	l, _ := movedLimiter(2, time.Minute)
+	n := 0
+	for i := range 1000 {
+		n += allowed(l, fmt.Sprintf("2001:db8:1:%x::1", i), 5)
+	}
+	if n != 2*siteFactor {
+		t.Errorf("%d events allowed, want %d", n, 2*siteFactor)
+	}
+	if n := allowed(l, "2001:db8:2::1", 5); n != 2 {
+		t.Errorf("another site: %d events allowed", n)
 	}
 }

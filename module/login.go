@@ -105,10 +105,20 @@ func (h *Handler) signIn(r *http.Request, cred *credential, login session.Login)
 	}
 	rt, err := h.app.runtime()
 	if err != nil {
-		return signedIn{}, nil, h.storeFailure(err)
+		return signedIn{}, nil, h.storeFailure(r, err)
 	}
-	result, failure := h.app.signIn(r.Context(), rt, p, cred.code, client, login)
+	result, failure := h.app.signIn(r.Context(), rt, p, cred.code, client, login, h.serves)
 	return result, rt, failure
+}
+
+// serves says why the site does not serve a user who has a valid login code, or
+// nil if it does: a session that would be of no use here must not take the place
+// of one that is.
+func (h *Handler) serves(user identity.Identity) *Error {
+	if h.UserID == userIDUnionID && user.UnionID == "" {
+		return errUnionIDMissing
+	}
+	return nil
 }
 
 // program returns the program with the given app id. Where the client does not

@@ -30,7 +30,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, user *user
 		err = sessions.Revoke(r.Context(), user.session)
 	}
 	if err != nil {
-		return writeError(w, r, h.storeFailure(err))
+		return writeError(w, r, h.storeFailure(r, err))
 	}
 	if c := h.logger.Check(zapcore.DebugLevel, "user signed out"); c != nil {
 		c.Write(zap.String("user", user.runtime.keys.Digest(user.session.Subject)), zap.Bool("everywhere", body.Everywhere))

@@ -58,11 +58,13 @@ func loadProgram(ctx caddy.Context, raw json.RawMessage, app *App) (*program, er
 		slots:    make(chan struct{}, max(app.Exchange.Concurrency, 0)), // Validate refuses what is below zero
 	}
 	p.provider.Store(&first)
+	p.metrics.breaker(gobreaker.StateClosed)
 	p.breaker = gobreaker.NewCircuitBreaker[provider.Grant](gobreaker.Settings{
 		Name:         p.appID,
 		Timeout:      breakerPause,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 		IsSuccessful: answered,
+		IsExcluded:   uncalled,
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			p.metrics.breaker(to)
 			p.logger.Warn("platform breaker changed", zap.Stringer("state", to))
@@ -117,6 +119,13 @@ func answered(err error) bool {
 		return err == nil
 	}
 	return e.PlatformCode != "" || (e.Reason != provider.Unavailable && e.Reason != provider.PlatformFault)
+}
+
+// uncalled reports whether an exchange ended without a call. It says nothing
+// about the platform, or a client could keep the breaker closed with rubbish.
+func uncalled(err error) bool {
+	var e *provider.Error
+	return errors.As(err, &e) && e.PlatformCode == "" && e.Reason != provider.Unavailable && e.Reason != provider.PlatformFault
 }
 
 // notSentError says that a code was not sent: it can be tried again.

@@ -4,6 +4,7 @@
 package module
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 )
 
@@ -20,15 +20,26 @@ import (
 // site's error routes, if there are any that would answer, else with JSON.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, cred *credential, failure *Error) error {
 	cred.removeFrom(r)
-	if h.wafer && failure.Status == http.StatusUnauthorized {
+	if h.wafer {
+		removeWafer(r.Header)
+	}
+	wafer := h.wafer && failure.Status == http.StatusUnauthorized
+	if wafer && cred.wafer != nil {
 		return h.waferRefuse(w, r, cred, failure)
 	}
 	err := caddyhttp.Error(failure.Status, failure)
-	if hasErrorRoute(r, err) {
+	switch {
+	case hasErrorRoute(r, err):
 		setErrorHeader(w.Header(), failure)
+		if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Map(anonymousPlaceholders)
+		}
 		return err
+	case wafer:
+		return h.waferRefuse(w, r, cred, failure)
+	default:
+		return writeError(w, r, failure)
 	}
-	return writeError(w, r, failure)
 }
 
 // hasErrorRoute reports whether the server has an error route with a handler
@@ -75,25 +86,46 @@ func anyHandler(r *http.Request, routes caddyhttp.RouteList) bool {
 // sender put into them, and Caddy hands them to error routes as they are; if
 // such a route has a proxy, its upstream must see no forged identity and no
 // session token either.
-type errorGuard struct{ guard *identity.Guard }
+type errorGuard struct {
+	app   *App
+	wafer bool
+}
 
 // guardErrorRoutes puts a guard in front of the error routes of the server that
 // the handler belongs to. It runs while the server's routes are provisioned,
-// which Caddy does before it provisions the error routes.
-func (h *Handler) guardErrorRoutes(ctx caddy.Context) {
+// which Caddy does before it provisions the error routes. Named routes come
+// last: there it is too late, and that is an error.
+func (h *Handler) guardErrorRoutes(ctx caddy.Context) error {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Errors == nil {
-		return
+	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
+		return nil
 	}
-	for i := range server.Errors.Routes {
-		route := &server.Errors.Routes[i]
-		route.Handlers = append([]caddyhttp.MiddlewareHandler{&errorGuard{h.guard}}, route.Handlers...)
+	routes := server.Errors.Routes
+	if !slices.ContainsFunc(routes, func(route caddyhttp.Route) bool { return !isProvisioned(route) }) {
+		return errors.New("miniprogram cannot stand in a named route of a server that has error routes: nothing would guard those")
 	}
+	for i := range routes {
+		route := &routes[i]
+		route.Handlers = append([]caddyhttp.MiddlewareHandler{&errorGuard{h.app, h.wafer}}, route.Handlers...)
+	}
+	return nil
+}
+
+// isProvisioned reports whether the handlers of a route have been loaded.
+func isProvisioned(route caddyhttp.Route) bool {
+	loaded := slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
+		_, guard := handler.(*errorGuard)
+		return !guard
+	})
+	return loaded || len(route.HandlersRaw) == 0
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	g.guard.Clean(r)
+	g.app.guard.Load().Clean(r)
+	if g.wafer {
+		removeWafer(r.Header)
+	}
 	for _, value := range r.Header["Authorization"] {
 		scheme, token, _ := strings.Cut(value, " ")
 		if strings.EqualFold(scheme, schemeMiniProgram) || keyring.IsToken(strings.TrimSpace(token)) {

@@ -27,7 +27,7 @@ type watchedSecret struct {
 
 	current   string // in effect
 	candidate string // seen once, not yet in effect
-	failing   bool
+	failing   bool   // the operator has been told
 }
 
 // secretWatch reads secrets again and again and puts changed ones into effect.
@@ -94,19 +94,21 @@ func (w *secretWatch) check(s *watchedSecret) {
 		s.failing, s.candidate = true, ""
 		return
 	}
-	s.failing = false
 	switch value {
 	case s.current:
-		s.candidate = ""
+		s.candidate, s.failing = "", false
 	case s.candidate:
-		s.current, s.candidate = value, ""
 		if err := s.apply(); err != nil {
-			w.logger.Error("changed secret cannot be used; the value in use stays", zap.String("secret", s.name), zap.Error(err))
+			if !s.failing {
+				w.logger.Error("changed secret cannot be used; the value in use stays", zap.String("secret", s.name), zap.Error(err))
+			}
+			s.failing = true
 			return
 		}
+		s.current, s.candidate, s.failing = value, "", false
 		w.logger.Info("changed secret is in use", zap.String("secret", s.name))
 	default:
-		s.candidate = value
+		s.candidate, s.failing = value, false
 	}
 }
 
@@ -123,7 +125,11 @@ func watchSealKeys(a *App) *watchedSecret {
 			if err != nil {
 				return err
 			}
-			return a.keys.Replace(masters...)
+			if err := a.keys.Replace(masters...); err != nil {
+				return err
+			}
+			a.reseal()
+			return nil
 		},
 	}
 }

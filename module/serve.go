@@ -56,7 +56,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // clean runs the guard, and counts and logs what it found.
 func (h *Handler) clean(r *http.Request) {
-	attempts := h.guard.Clean(r)
+	attempts := h.app.guard.Load().Clean(r)
 	if attempts == 0 {
 		return
 	}
@@ -73,7 +73,7 @@ func (h *Handler) authenticate(r *http.Request, cred *credential) (*visitor, *Er
 	}
 	rt, err := h.app.runtime()
 	if err != nil {
-		return nil, h.storeFailure(err)
+		return nil, h.storeFailure(r, err)
 	}
 	s, failure := h.validate(r, rt, cred)
 	if failure != nil {
@@ -95,28 +95,35 @@ func (h *Handler) validate(r *http.Request, rt *runtime, cred *credential) (*ses
 	failure, operational := sessionError(err)
 	h.metrics.session(failure.Word, warm)
 	if operational {
-		return nil, h.storeFailure(err)
+		return nil, h.storeFailure(r, err)
 	}
 	return nil, failure
 }
 
-// storeFailure tells the operator that the store is of no use right now.
-func (h *Handler) storeFailure(err error) *Error {
-	h.logger.Error("session store cannot be used", zap.Error(err))
+// storeFailure tells the operator that the store is of no use right now, unless
+// it is only that the client went away.
+func (h *Handler) storeFailure(r *http.Request, err error) *Error {
+	level := zapcore.ErrorLevel
+	if r.Context().Err() != nil {
+		level = zapcore.DebugLevel
+	}
+	if c := h.logger.Check(level, "session store cannot be used"); c != nil {
+		c.Write(zap.Error(err))
+	}
 	return errStore.retryAfter(0)
 }
 
 // visitor returns what the site makes of a session, or why it does not serve
 // its user.
 func (h *Handler) visitor(r *http.Request, rt *runtime, s *session.Session) (*visitor, *Error) {
-	if v, ok := s.Prepared(h).(*visitor); ok {
+	if v, ok := s.Prepared(h.owner).(*visitor); ok {
 		return v, v.failure
 	}
 	v, err := h.newVisitor(r, rt, s)
 	if err != nil {
-		return nil, h.storeFailure(err)
+		return nil, h.storeFailure(r, err)
 	}
-	s.Keep(h, v)
+	s.Keep(h.owner, v)
 	return v, v.failure
 }
 
@@ -174,16 +181,30 @@ func (h *Handler) serveAnonymous(w http.ResponseWriter, r *http.Request, next ca
 	public, err := h.public.AnyMatchWithError(r)
 	switch {
 	case len(h.public) > 0 && err != nil:
+		cred.removeFrom(r)
 		return err
 	case len(h.public) > 0 && public && ambiguousPath(r.URL):
 		return h.refuse(w, r, cred, errAmbiguousPath)
 	case len(h.public) > 0 && public:
 		h.removeOwn(r, cred)
+		removeOverrides(r.Header)
 		return h.forward(w, r, next, nil)
 	case h.Optional && failure == errSessionMissing:
+		removeOverrides(r.Header)
 		return h.forward(w, r, next, nil)
 	default:
 		return h.refuse(w, r, cred, failure)
+	}
+}
+
+// removeOverrides takes off the headers by which some upstreams let a client
+// replace the path or the method of its request: it is let through without a
+// session because of those that it shows.
+func removeOverrides(header http.Header) {
+	for _, name := range [...]string{
+		"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+	} {
+		delete(header, name)
 	}
 }
 

@@ -9,13 +9,15 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/session"
 )
 
 // signIn exchanges a login code, which came from the address client, and makes
-// a session of what the platform says. login holds what is known of it before.
-func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client string, login session.Login) (signedIn, *Error) {
+// a session of what the platform says. login holds what is known of it before;
+// serves says why the site does not serve a user, or nil if it does.
+func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client string, login session.Login, serves func(identity.Identity) *Error) (signedIn, *Error) {
 	result, err := rt.state.exchanges.do(ctx, p.appID, code, client, func(ctx context.Context) (signedIn, error) {
 		grant, err := p.exchange(ctx, code)
 		if err != nil {
@@ -24,6 +26,9 @@ func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client 
 		login.PlatformKey = grant.SessionKey
 		if login.User, err = rt.directory.identify(ctx, p.platform, p.appID, grant); err != nil {
 			return signedIn{}, &storeError{err}
+		}
+		if failure := serves(login.User); failure != nil {
+			return signedIn{}, failure
 		}
 		s, token, err := rt.sessions.Create(ctx, login)
 		if err != nil {
@@ -52,7 +57,10 @@ func (e *storeError) Unwrap() error { return e.cause }
 // he has to act.
 func (p *program) signInFailure(err error) *Error {
 	var unstored *storeError
+	var refused *Error
 	switch {
+	case errors.As(err, &refused):
+		return refused
 	case errors.As(err, &unstored):
 		p.logger.Error("session cannot be stored", zap.Error(err))
 		return errStore.retryAfter(0)

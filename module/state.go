@@ -27,7 +27,7 @@ type state struct {
 	store     store.Store
 	cache     *session.Cache
 	exchanges *exchanges
-	logger    *zap.Logger
+	ctx       context.Context // ends with the state
 	cancel    context.CancelFunc
 	done      sync.WaitGroup
 }
@@ -40,7 +40,7 @@ const watchPause = time.Second
 
 // acquireState returns the state of the store that opener opens. The caller
 // releases it by states.Delete(opener.Identity()).
-func acquireState(ctx context.Context, opener store.Opener, logger *zap.Logger) (*state, error) {
+func acquireState(ctx context.Context, opener store.Opener) (*state, error) {
 	value, _, err := states.LoadOrNew(opener.Identity(), func() (caddy.Destructor, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
@@ -48,7 +48,7 @@ func acquireState(ctx context.Context, opener store.Opener, logger *zap.Logger) 
 		if err != nil {
 			return nil, err
 		}
-		return newState(opened, logger), nil
+		return newState(opened), nil
 	})
 	if err != nil {
 		return nil, err
@@ -60,13 +60,13 @@ func acquireState(ctx context.Context, opener store.Opener, logger *zap.Logger) 
 	return st, nil
 }
 
-func newState(opened store.Store, logger *zap.Logger) *state {
+func newState(opened store.Store) *state {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &state{
 		store:     opened,
 		cache:     session.NewCache(),
 		exchanges: newExchanges(ctx),
-		logger:    logger,
+		ctx:       ctx,
 		cancel:    cancel,
 	}
 	s.done.Go(func() { s.cache.Run(ctx) })
@@ -96,7 +96,8 @@ func (s *state) watch(ctx context.Context) {
 			return
 		}
 		s.cache.Distrust(time.Now())
-		s.logger.Warn("store does not tell about changes", zap.Error(err))
+		// The logger of the configuration in use, which this outlives.
+		caddy.Log().Named("miniprogram").Warn("store does not tell about changes", zap.Error(err))
 		select {
 		case <-ctx.Done():
 			return

@@ -11,8 +11,9 @@ import (
 )
 
 // tokenWriter gives the client the token of the session that its request began.
-// It does so when the answer begins, so that nothing an upstream sends takes
-// its place.
+// It does so at once, for an answer that somebody else writes after an error,
+// and again when the answer begins, so that nothing an upstream sends takes its
+// place.
 type tokenWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	token string
@@ -20,15 +21,21 @@ type tokenWriter struct {
 }
 
 func newTokenWriter(w http.ResponseWriter, token string) *tokenWriter {
-	return &tokenWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, token: token}
+	t := &tokenWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, token: token}
+	t.set()
+	return t
+}
+
+func (w *tokenWriter) set() {
+	w.Header().Set("Authorization", "Bearer "+w.token)
+	w.Header().Set("Cache-Control", "no-store")
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *tokenWriter) WriteHeader(status int) {
 	if !w.wrote {
 		w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
-		w.Header().Set("Authorization", "Bearer "+w.token)
-		w.Header().Set("Cache-Control", "no-store")
+		w.set()
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
 }

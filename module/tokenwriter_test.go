@@ -28,6 +28,14 @@ func TestTokenWriter(t *testing.T) {
 			return err
 		},
 		"flush": func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+		"somebody else": func(w http.ResponseWriter) error {
+			below := newTokenWriter(httptest.NewRecorder(), "token")
+			if below.Header().Get("Authorization") != "Bearer token" {
+				t.Error("an answer that is written below lacks the token")
+			}
+			w.WriteHeader(http.StatusBadGateway)
+			return nil
+		},
 		"early hints": func(w http.ResponseWriter) error {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.Header().Set("Authorization", "Bearer evil")
@@ -37,9 +45,10 @@ func TestTokenWriter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			recorder := httptest.NewRecorder()
+			w := newTokenWriter(recorder, "token")
 			recorder.Header().Set("Authorization", "Bearer evil")
 			recorder.Header().Set("Cache-Control", "public")
-			if err := answer(newTokenWriter(recorder, "token")); err != nil {
+			if err := answer(w); err != nil {
 				t.Fatal(err)
 			}
 			header := recorder.Result().Header

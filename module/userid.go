@@ -52,8 +52,9 @@ type pseudonyms struct {
 	store store.Store
 	keys  *keyring.Ring
 
-	mu     sync.Mutex
-	secret []byte
+	mu         sync.Mutex
+	secret     []byte
+	sealedWith string // the id of the key that it is sealed with
 }
 
 // pseudonymKey is the store key of the secret.
@@ -82,7 +83,8 @@ func (p *pseudonyms) of(ctx context.Context, user identity.Identity) (string, er
 func (p *pseudonyms) load(ctx context.Context) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.secret != nil {
+	active := p.keys.ActiveID()
+	if p.secret != nil && p.sealedWith == active {
 		return p.secret, nil
 	}
 	var record pseudonymSecret
@@ -110,6 +112,6 @@ func (p *pseudonyms) load(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the secret of pseudonyms: %w", err)
 	}
-	p.secret = record.Secret
+	p.secret, p.sealedWith = record.Secret, active
 	return p.secret, nil
 }

@@ -64,7 +64,10 @@ func (g *Guard) Protects(name string) bool {
 // a proxy applies them when it forwards, that is after identity headers were
 // set, and "Connection: close, X-User-Id" would delete what the gateway
 // injects. It drops all trailers, because they are forwarded as headers and
-// arrive after everything was checked.
+// arrive after everything was checked. And it drops the request for any other
+// upgrade than to WebSocket: a proxy forwards what follows an upgrade byte by
+// byte, and an upstream that lets itself be upgraded to HTTP/2 would read whole
+// requests there, with whatever headers their sender likes.
 //
 // It must be called before any identity header is set, whatever becomes of the
 // request.
@@ -85,7 +88,18 @@ func (g *Guard) Clean(r *http.Request) (attempts int) {
 	}
 	delete(r.Header, "Trailer")
 	r.Trailer = nil
+	delete(r.Header, "Http2-Settings")
+	if upgrade, ok := r.Header["Upgrade"]; ok && !isWebSocket(upgrade) {
+		delete(r.Header, "Upgrade")
+		delete(r.Header, "Connection")
+		attempts++
+	}
 	return attempts
+}
+
+// isWebSocket reports whether the values of Upgrade ask for WebSocket alone.
+func isWebSocket(upgrade []string) bool {
+	return len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket")
 }
 
 // applyConnection deletes the headers that options name, and leaves in
@@ -96,7 +110,7 @@ func (g *Guard) applyConnection(h http.Header, options []string) (attempts int) 
 		for option := range strings.SplitSeq(line, ",") {
 			switch option = strings.TrimSpace(option); {
 			case strings.EqualFold(option, "upgrade"):
-				upgrade = h.Get("Upgrade") != ""
+				upgrade = len(h["Upgrade"]) > 0
 			case g.Protects(option):
 				attempts++
 			default:
@@ -110,6 +124,13 @@ func (g *Guard) applyConnection(h http.Header, options []string) (attempts int) 
 		delete(h, "Connection")
 	}
 	return attempts
+}
+
+// Fold returns the letters and digits of a header's name in lower case: names
+// that fold to the same text are one to some upstream.
+func Fold(name string) string {
+	var buffer [maxName]byte
+	return string(fold(&buffer, name))
 }
 
 // fold writes the letters and digits of name into buffer, in lower case, as far

@@ -85,6 +85,25 @@ func TestClean(t *testing.T) {
 			want:     http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}},
 			attempts: 1,
 		},
+		"upgrade to http/2 in clear": {
+			header:   http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAAQAAP__"}},
+			want:     http.Header{},
+			attempts: 1,
+		},
+		"upgrade to either": {
+			header:   http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket, h2c"}},
+			want:     http.Header{},
+			attempts: 1,
+		},
+		"two upgrades": {
+			header:   http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket", "h2c"}},
+			want:     http.Header{},
+			attempts: 1,
+		},
+		"settings alone": {
+			header: http.Header{"Http2-Settings": {"AAMAAABkAAQAAP__"}},
+			want:   http.Header{},
+		},
 		"upgrade without a protocol": {
 			header: http.Header{"Connection": {"Upgrade"}},
 			want:   http.Header{},
@@ -157,6 +176,14 @@ func TestCleanHoldsItsInvariant(t *testing.T) {
 			t.Fatalf("Connection is %q", left)
 		}
 	})
+}
+
+func TestFold(t *testing.T) {
+	for name, want := range map[string]string{"X-User_Id~": "xuserid", "-": "", "": "", "TE": "te"} {
+		if got := Fold(name); got != want {
+			t.Errorf("%q folds to %q, want %q", name, got, want)
+		}
+	}
 }
 
 func TestEncodeValue(t *testing.T) {

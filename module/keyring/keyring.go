@@ -102,6 +102,9 @@ func (r *Ring) Accepts(id string) bool {
 	return false
 }
 
+// ActiveID returns the id of the key that signs and seals.
+func (r *Ring) ActiveID() string { return r.current.Load().keys[0].id }
+
 // IDs returns the ids of the keys, the active one first. An id is no secret.
 func (r *Ring) IDs() []string {
 	keys := r.current.Load().keys

@@ -30,6 +30,12 @@ func (r *Ring) Seal(plain []byte) ([]byte, error) {
 	return sealed, nil
 }
 
+// SealedByActive reports whether a record was sealed with the active key.
+func (r *Ring) SealedByActive(sealed []byte) bool {
+	header, _, _ := bytes.Cut(sealed, []byte{'.'})
+	return string(header) == r.current.Load().keys[0].sealHeader
+}
+
 // Open returns what Seal was given. The error is ErrUnknownKey, where the
 // record may be good but the ring lacks its key, or ErrForged, where the record
 // was damaged or made by someone else.

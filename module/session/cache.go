@@ -89,9 +89,9 @@ func (c *Cache) Trust() {
 }
 
 // Distrust says that changes of records are not told any more. What is cached
-// is believed for 30 more seconds.
+// is believed for 30 more seconds, counted from the first time that it is said.
 func (c *Cache) Distrust(now time.Time) {
-	c.trusted.Store(now.Add(storeGrace).UnixNano())
+	c.trusted.CompareAndSwap(math.MaxInt64, now.Add(storeGrace).UnixNano())
 }
 
 // get returns the session that was validated for token, if it may be believed.
@@ -101,10 +101,15 @@ func (c *Cache) get(token string, now time.Time) *Session {
 		return nil
 	}
 	s, ok := value.(*Session)
-	if !ok || s.epoch != c.epoch.Load() || s.generation != c.slot(s.Subject).Load() || now.UnixNano() > c.trusted.Load() {
+	switch {
+	case !ok || now.UnixNano() > c.trusted.Load():
 		return nil
+	case s.epoch != c.epoch.Load() || s.generation != c.slot(s.Subject).Load():
+		c.drop(token) // it will never be believed again
+		return nil
+	default:
+		return s
 	}
-	return s
 }
 
 // put caches a session until its end at most.

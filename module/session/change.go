@@ -24,6 +24,9 @@ func (m *Manager) RevokeAll(ctx context.Context, subject string) error {
 }
 
 func (m *Manager) revoke(ctx context.Context, subject string, change func(*record)) error {
+	// Whoever asked for it may go away: what he asked for is done all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
 	err := m.update(ctx, subject, func(rec *record) error {
 		if len(rec.Sessions) == 0 {
 			return errUnchanged
@@ -31,12 +34,21 @@ func (m *Manager) revoke(ctx context.Context, subject string, change func(*recor
 		change(rec)
 		return nil
 	})
-	// Whatever became of the write: from now on the store is asked.
-	m.Cache.Invalidate(subject)
+	m.settle(subject, err)
 	if err != nil {
 		return fmt.Errorf("revoking sessions: %w", err)
 	}
 	return nil
+}
+
+// settle sees to it that the store is asked about a user's sessions after a
+// write. If nobody knows what became of the write, it may yet take effect, so
+// the store is asked once more when it has had its time.
+func (m *Manager) settle(subject string, err error) {
+	m.Cache.Invalidate(subject)
+	if err != nil {
+		time.AfterFunc(writeTimeout, func() { m.Cache.Invalidate(subject) })
+	}
 }
 
 // PlatformKeys returns the platform's session keys of a user, the current one
@@ -75,10 +87,13 @@ func (m *Manager) touch(token string, s *Session) {
 	}
 	m.pending.Go(func() {
 		defer func() { <-m.touches }()
-		ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 		defer cancel()
 		if err := m.writeUse(ctx, token, s); err != nil {
 			m.Warn(m.Keys.Digest(s.Subject), fmt.Errorf("writing the last use of a session: %w", err))
+			// It stays warm, or a store that takes no writes would in the end
+			// sign out those who are busiest.
+			m.Cache.put(token, s, m.warmFor(s, m.Now().Unix()))
 			s.touching.Store(false)
 		}
 	})
@@ -91,6 +106,7 @@ func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error 
 		ID: s.ID, Subject: s.Subject, Identity: s.Identity, keyID: s.keyID,
 		issuedAt: s.issuedAt, expiresAt: s.expiresAt, lastUsed: now,
 	}
+	used.seen.Store(now)
 	m.Cache.stamp(used)
 	alive := false
 	err := m.update(ctx, s.Subject, func(rec *record) error {
@@ -106,7 +122,7 @@ func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error 
 	case err != nil:
 		return err
 	case alive:
-		m.Cache.put(token, used, m.remaining(used, now))
+		m.Cache.put(token, used, m.warmFor(used, now))
 	default:
 		m.Cache.drop(token)
 	}
@@ -135,7 +151,7 @@ func (m *Manager) update(ctx context.Context, subject string, change func(*recor
 				return nil, 0, err
 			}
 		}
-		last := m.lastEnd(rec)
+		last := lastEnd(rec)
 		if err := change(rec); err != nil {
 			return nil, 0, err
 		}
@@ -144,8 +160,9 @@ func (m *Manager) update(ctx context.Context, subject string, change func(*recor
 			return nil, 0, err
 		}
 		// A record lives as long as a token may be shown that it can answer
-		// for, also that of a session which has just been removed.
-		seconds := max(last, m.lastEnd(rec)) - m.Now().Unix()
+		// for, also that of a session which has just been removed. It is not
+		// cut to the idle time, which another configuration may lengthen.
+		seconds := max(last, lastEnd(rec)) - m.Now().Unix()
 		return sealed, time.Duration(max(seconds, 1)) * time.Second, nil
 	})
 	if errors.Is(err, errUnchanged) {
@@ -157,11 +174,12 @@ func (m *Manager) update(ctx context.Context, subject string, change func(*recor
 	return err
 }
 
-// lastEnd returns when the last session of a record ends, as a unix time.
-func (m *Manager) lastEnd(rec *record) int64 {
+// lastEnd returns when the last session of a record ends at the latest, as a
+// unix time.
+func lastEnd(rec *record) int64 {
 	var last int64
 	for _, s := range rec.Sessions {
-		last = max(last, m.end(s.IssuedAt, s.ExpiresAt, s.LastUsed))
+		last = max(last, s.ExpiresAt)
 	}
 	return last
 }

@@ -61,6 +61,88 @@ func TestDistrust(t *testing.T) {
 	}
 }
 
+// A store that is dead for long is not trusted for long, however often that is
+// said.
+func TestDistrustIsCountedOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	_, token := f.create(alice)
+	f.store.failing.Store(true)
+	for range 40 {
+		f.Cache.Distrust(f.clock.now())
+		f.clock.advance(time.Second)
+	}
+	if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, errDown) {
+		t.Errorf("after 40 s: %v", err)
+	}
+}
+
+// Whoever is busy all the time is not signed out because the store takes no
+// writes.
+func TestBusySessionOutlivesStore(t *testing.T) {
+	f := newFixture(t, func(o *session.Options) { o.Idle = 100 * time.Second })
+	_, token := f.create(alice)
+	f.store.failing.Store(true)
+	for range 60 {
+		f.clock.advance(5 * time.Second)
+		if _, _, err := f.Validate(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		f.Wait()
+	}
+	f.clock.advance(101 * time.Second)
+	if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, errDown) {
+		t.Errorf("idle, and the store cannot be asked: %v", err)
+	}
+	f.store.failing.Store(false)
+	if _, _, err := f.Validate(t.Context(), token); !errors.Is(err, session.ErrExpired) {
+		t.Errorf("idle: %v", err)
+	}
+}
+
+// A logout whose client does not wait for the answer is done all the same.
+func TestRevokeOutlivesItsRequest(t *testing.T) {
+	f := newFixture(t, nil)
+	s, token := f.create(alice)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Revoke(gone, s); err != nil {
+		t.Fatal(err)
+	}
+	f.expect(token, session.ErrRevoked)
+}
+
+// What a user no longer has is not kept in memory.
+func TestStaleEntriesGo(t *testing.T) {
+	f := newFixture(t, nil)
+	var tokens []string
+	for range 50 {
+		_, token := f.create(alice)
+		tokens = append(tokens, token)
+	}
+	if err := f.RevokeAll(t.Context(), alice.Subject()); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range tokens {
+		f.expect(token, session.ErrRevoked)
+	}
+	if n := f.Cache.Len(); n != 0 {
+		t.Errorf("%d entries are left", n)
+	}
+}
+
+// A longer idle time helps those who are signed in, too.
+func TestIdleRaised(t *testing.T) {
+	f := newFixture(t, func(o *session.Options) { o.Idle = 2 * time.Second })
+	_, token := f.create(alice)
+	longer := newFixtureOn(t, f.store, f.clock, func(o *session.Options) { o.Keys, o.Idle = f.Keys, time.Hour })
+	for range 20 {
+		f.clock.advance(time.Minute)
+		if _, _, err := longer.Validate(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A record that was damaged on disk costs its user a new login and nothing
 // else; the operator is told. One of a newer version is left as it is.
 func TestUnusableRecords(t *testing.T) {

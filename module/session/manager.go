@@ -33,8 +33,15 @@ const touchParts = 10
 // that finds no place tries again with its next request.
 const maxTouches = 64
 
-// touchTimeout bounds one write of last use.
-const touchTimeout = 10 * time.Second
+// Bounds of one call to the store.
+const (
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+)
+
+// warmSlack is for how long a session stays in the warm cache beyond the time
+// after which its next use is written anyway.
+const warmSlack = time.Minute
 
 // Options say how long sessions last and where they are kept.
 type Options struct {
@@ -118,6 +125,8 @@ func (m *Manager) Create(ctx context.Context, login Login) (*Session, string, er
 	s := &Session{Subject: login.User.Subject()}
 	started := recordSession{ID: newID(), IssuedAt: now, ExpiresAt: now + int64(m.Lifetime/time.Second), LastUsed: now}
 
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	var changed bool
 	m.Cache.stamp(s)
 	err := m.update(ctx, s.Subject, func(rec *record) error {
@@ -128,6 +137,7 @@ func (m *Manager) Create(ctx context.Context, login Login) (*Session, string, er
 		return nil
 	})
 	if err != nil {
+		m.settle(s.Subject, err)
 		return nil, "", fmt.Errorf("storing a session: %w", err)
 	}
 	token, err := m.token(s)
@@ -141,7 +151,8 @@ func (m *Manager) Create(ctx context.Context, login Login) (*Session, string, er
 			s.generation++
 		}
 	}
-	m.Cache.put(token, s, m.remaining(s, now))
+	s.seen.Store(now)
+	m.Cache.put(token, s, m.warmFor(s, now))
 	return s, token, nil
 }
 
@@ -152,7 +163,7 @@ func (m *Manager) token(s *Session) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encoding session claims: %w", err)
 	}
-	s.keyID = m.Keys.IDs()[0]
+	s.keyID = m.Keys.ActiveID()
 	return m.Keys.SignToken(payload)
 }
 
@@ -200,9 +211,14 @@ func (m *Manager) Validate(ctx context.Context, token string) (s *Session, warm 
 		return s, false, err
 	}
 	unix := now.Unix()
-	if unix >= m.end(s.issuedAt, s.expiresAt, s.lastUsed) {
+	if unix >= m.end(s.issuedAt, s.expiresAt, max(s.lastUsed, s.seen.Load())) {
+		// Another node may have seen it used.
 		m.Cache.drop(token)
-		return nil, true, ErrExpired
+		s, err = m.validate(ctx, token, unix)
+		return s, false, err
+	}
+	if s.seen.Load() < unix {
+		s.seen.Store(unix)
 	}
 	if m.untouched(s, unix) {
 		m.touch(token, s)
@@ -225,6 +241,8 @@ func (m *Manager) validate(ctx context.Context, token string, now int64) (*Sessi
 	}
 	s := &Session{ID: c.SessionID, Subject: c.Subject, keyID: keyID}
 	m.Cache.stamp(s)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	sealed, err := m.Store.Get(ctx, RecordPrefix+c.Subject)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrExpired // the record of a revoked session outlives it
@@ -250,7 +268,8 @@ func (m *Manager) validate(ctx context.Context, token string, now int64) (*Sessi
 	if now >= m.end(s.issuedAt, s.expiresAt, s.lastUsed) {
 		return nil, ErrExpired
 	}
-	m.Cache.put(token, s, m.remaining(s, now))
+	s.seen.Store(now)
+	m.Cache.put(token, s, m.warmFor(s, now))
 	if m.untouched(s, now) {
 		m.touch(token, s)
 	}
@@ -266,7 +285,7 @@ func (m *Manager) untouched(s *Session, now int64) bool {
 // is used before.
 func (m *Manager) Expiry(s *Session) (end, idleEnd time.Time) {
 	latest := min(s.expiresAt, s.issuedAt+int64(m.Lifetime/time.Second))
-	return time.Unix(latest, 0), time.Unix(m.end(s.issuedAt, s.expiresAt, s.lastUsed), 0)
+	return time.Unix(latest, 0), time.Unix(m.end(s.issuedAt, s.expiresAt, max(s.lastUsed, s.seen.Load())), 0)
 }
 
 // end returns when a session with these times ends, as a unix time.
@@ -274,9 +293,12 @@ func (m *Manager) end(issuedAt, expiresAt, lastUsed int64) int64 {
 	return min(expiresAt, issuedAt+int64(m.Lifetime/time.Second), lastUsed+int64(m.Idle/time.Second))
 }
 
-// remaining returns for how long a session may be cached.
-func (m *Manager) remaining(s *Session, now int64) time.Duration {
-	return time.Duration(m.end(s.issuedAt, s.expiresAt, s.lastUsed)-now) * time.Second
+// warmFor returns for how long a session stays in the warm cache: until its end
+// at most, and little longer than until its next use is written, which puts it
+// there again. What nobody uses does not take up memory for days.
+func (m *Manager) warmFor(s *Session, now int64) time.Duration {
+	left := min(s.expiresAt, s.issuedAt+int64(m.Lifetime/time.Second)) - now
+	return min(time.Duration(left)*time.Second, m.Idle/touchParts+warmSlack)
 }
 
 // newID returns a name for a session: 128 random bits.

@@ -37,8 +37,10 @@ type Session struct {
 	// Identity is who the user is.
 	Identity identity.Identity
 
-	// Unix times in seconds.
+	// Unix times in seconds. lastUsed is what the store says; seen is the last
+	// use that this process knows of.
 	issuedAt, expiresAt, lastUsed int64
+	seen                          atomic.Int64
 
 	keyID      string
 	generation uint32
