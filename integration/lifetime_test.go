@@ -6,6 +6,7 @@ package integration
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -143,14 +144,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				status, err := tryGet("http://"+g.address+"/", token)
+				status, body, err := tryGet("http://"+g.address+"/", token)
 				switch {
 				case err != nil:
 					// Caddy opens a listener of its own for each configuration,
 					// and the kernel resets what waits at one that closes.
 					reset.Add(1)
 				case status != http.StatusOK:
-					t.Errorf("a request is answered %d", status)
+					t.Errorf("a request is answered %d %s", status, body)
 					return
 				default:
 					served.Add(1)
@@ -192,22 +193,27 @@ func TestReloadsUnderLoad(t *testing.T) {
 		return goroutines <= goroutinesBefore && files <= filesBefore
 	})
 	t.Logf("goroutines %d, then %d; files %d, then %d", goroutinesBefore, goroutines, filesBefore, files)
+	if t.Failed() {
+		t.Log(g.log)
+	}
 	t.Logf("%d requests served during 55 reloads, %d connections reset", served.Load(), reset.Load())
 }
 
 // tryGet sends a GET request with a token, on a connection of its own.
-func tryGet(url, token string) (status int, err error) {
+func tryGet(url, token string) (status int, body string, err error) {
 	request, err := http.NewRequest(http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	return response.StatusCode, response.Body.Close()
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(data), err
 }
 
 // newSealKey writes a seal key to a file.

@@ -252,20 +252,46 @@ func (a *App) Stop() error {
 	return nil
 }
 
+// stragglers is how long a store that no configuration uses any more stays open.
+// A server that is shut down does not wait for a connection which it has
+// accepted at the very last moment; whoever is on it is still answered.
+const stragglers = 3 * time.Second
+
 // Cleanup releases what this instance holds of the state that outlives it.
 func (a *App) Cleanup() error {
 	a.secrets.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopped = true
-	if rt := a.running.Swap(nil); rt != nil {
-		rt.sessions.Wait()
-	}
 	if a.acquired == nil {
 		return nil
 	}
+	if users, _ := states.References(a.acquired); users > 1 || caddy.Exiting() {
+		return a.release()
+	}
+	time.AfterFunc(stragglers, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if err := a.release(); err != nil {
+			a.logger.Error("store is not closed as it should be", zap.Error(err))
+		}
+	})
+	return nil
+}
+
+// release gives up the state. While others use it, late requests of this
+// configuration may do so, too. The caller holds a.mu.
+func (a *App) release() error {
 	key := a.acquired
+	if key == nil {
+		return nil
+	}
 	a.acquired = nil
+	if users, _ := states.References(key); users == 1 {
+		if rt := a.running.Swap(nil); rt != nil {
+			rt.sessions.Wait()
+		}
+	}
 	if _, err := states.Delete(key); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
