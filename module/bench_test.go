@@ -138,7 +138,7 @@ const memoryStore = `{"store":"memory"}`
 // requests are made in batches, because stopping the clock for each one costs
 // more than the handler does.
 func (w *world) serve(b *testing.B, token string, handler func(*httptest.ResponseRecorder, *http.Request)) {
-	const batch = 512
+	const batch = 64
 	recorders := make([]*httptest.ResponseRecorder, batch)
 	requests := make([]*http.Request, batch)
 	b.ReportAllocs()

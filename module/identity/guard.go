@@ -48,6 +48,12 @@ func NewGuard(extra ...string) *Guard {
 
 // Protects reports whether name folds to the name of a protected header.
 func (g *Guard) Protects(name string) bool {
+	if name == "" {
+		return false
+	}
+	if c := name[0] | 0x20; 'a' <= c && c <= 'z' && g.first&(1<<(c&63)) == 0 {
+		return false // begins with a letter that no protected name begins with
+	}
 	var buffer [maxName]byte
 	folded := fold(&buffer, name)
 	if len(folded) == 0 || g.first&(1<<(folded[0]&63)) == 0 || g.length&(1<<(len(folded)&63)) == 0 {
@@ -72,13 +78,20 @@ func (g *Guard) Protects(name string) bool {
 // It must be called before any identity header is set, whatever becomes of the
 // request.
 func (g *Guard) Clean(r *http.Request) (attempts int) {
-	if options, ok := r.Header["Connection"]; ok {
-		attempts += g.applyConnection(r.Header, options)
-	}
-	for name := range r.Header {
-		if g.Protects(name) {
+	var connection, upgrade []string
+	for name, values := range r.Header {
+		switch name {
+		case "Connection":
+			connection = values
+		case "Upgrade":
+			upgrade = values
+		case "Trailer", "Http2-Settings":
 			delete(r.Header, name)
-			attempts++
+		default:
+			if g.Protects(name) {
+				delete(r.Header, name)
+				attempts++
+			}
 		}
 	}
 	for name := range r.Trailer {
@@ -86,10 +99,11 @@ func (g *Guard) Clean(r *http.Request) (attempts int) {
 			attempts++
 		}
 	}
-	delete(r.Header, "Trailer")
 	r.Trailer = nil
-	delete(r.Header, "Http2-Settings")
-	if upgrade, ok := r.Header["Upgrade"]; ok && !isWebSocket(upgrade) {
+	if connection != nil {
+		attempts += g.applyConnection(r.Header, connection)
+	}
+	if upgrade != nil && !isWebSocket(upgrade) {
 		delete(r.Header, "Upgrade")
 		delete(r.Header, "Connection")
 		attempts++
