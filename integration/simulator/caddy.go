@@ -57,14 +57,18 @@ type Handler struct {
 
 // HandlerProgram is one mini-program of a simulated platform.
 type HandlerProgram struct {
-	// The platform: `wechat`. Required.
+	// The platform: `wechat` or `alipay`. Required.
 	Platform string `json:"platform,omitempty"`
 	// The app id. Required. Placeholders are resolved when the config is loaded.
 	AppID string `json:"app_id,omitempty"`
-	// The secret that the program's server proves itself with. Required.
-	// Placeholders are resolved when the config is loaded.
+	// What the program's server proves itself with. On WeChat, the secret. On
+	// Alipay, the app's public key or certificate, in PEM or as one line of
+	// base64; or `demo` for the published demo keys; or `generate`, so that the
+	// simulator makes the app's key pair and tells it at
+	// `/simulator/alipay/keys`. Required. Placeholders are resolved when the
+	// config is loaded.
 	Secret string `json:"secret,omitempty"`
-	// How long a login code or phone code works. Default: 5m.
+	// How long a login code or phone code works. Default: 5m, on Alipay 3m.
 	CodeLifetime caddy.Duration `json:"code_lifetime,omitempty"`
 	// The shortest time between two session keys of one user. Default: 0, so
 	// that every sign-in makes a new key.
@@ -72,8 +76,24 @@ type HandlerProgram struct {
 	// How long a session key works after the user's last sign-in. Default: 72h.
 	SessionKeyLifetime caddy.Duration `json:"session_key_lifetime,omitempty"`
 	// Tell no unionid, as if the program were not bound to an Open Platform
-	// account. Default: false.
+	// account or in a group of apps. Default: false.
 	NoUnionID bool `json:"no_unionid,omitempty"`
+	// By which ids Alipay names users: `user_id`, `both` or `open_id`. Default:
+	// `open_id`.
+	Migration Migration `json:"migration,omitempty"`
+	// Put a program of Alipay into certificate mode. Default: false, unless the
+	// secret is a certificate.
+	Certificates bool `json:"certificates,omitempty"`
+	// Certificate mode as in the sandbox of Alipay, where certificates do not
+	// reach the root. Default: false.
+	Sandbox bool `json:"sandbox,omitempty"`
+	// Make the keys that the simulator generates for a program of Alipay from
+	// this text, so that they are the same in every run. Default: random keys.
+	// Placeholders are resolved when the config is loaded.
+	Seed string `json:"seed,omitempty"`
+	// The key that encrypts open data of Alipay: 16 bytes in base64. Default: a
+	// generated one. Placeholders are resolved when the config is loaded.
+	AESKey string `json:"aes_key,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -111,23 +131,35 @@ func (h *Handler) config() (Config, error) {
 	config := Config{RecordedCalls: h.RecordedCalls}
 	replacer := caddy.NewReplacer()
 	for _, p := range h.Programs {
-		appID, err := replacer.ReplaceOrErr(p.AppID, true, true)
-		if err != nil {
-			return config, fmt.Errorf("program %q: resolving app_id: %w", p.AppID, err)
-		}
-		secret, err := replacer.ReplaceOrErr(p.Secret, true, true)
-		if err != nil {
-			return config, fmt.Errorf("program %q: resolving secret: %w", p.AppID, err)
-		}
-		config.Programs = append(config.Programs, Program{
+		program := Program{
 			Platform:           p.Platform,
-			AppID:              appID,
-			Secret:             secret,
 			CodeLifetime:       time.Duration(p.CodeLifetime),
 			SessionKeyPeriod:   time.Duration(p.SessionKeyPeriod),
 			SessionKeyLifetime: time.Duration(p.SessionKeyLifetime),
 			NoUnionID:          p.NoUnionID,
-		})
+			Migration:          p.Migration,
+			Certificates:       p.Certificates,
+			Sandbox:            p.Sandbox,
+		}
+		for _, text := range []struct {
+			name, value string
+			target      *string
+		}{
+			{"app_id", p.AppID, &program.AppID},
+			{"secret", p.Secret, &program.Secret},
+			{"seed", p.Seed, &program.Seed},
+			{"aes_key", p.AESKey, &program.AESKey},
+		} {
+			if text.value == "" {
+				continue
+			}
+			resolved, err := replacer.ReplaceOrErr(text.value, true, true)
+			if err != nil {
+				return config, fmt.Errorf("program %q: resolving %s: %w", p.AppID, text.name, err)
+			}
+			*text.target = resolved
+		}
+		config.Programs = append(config.Programs, program)
 	}
 	return config, nil
 }
@@ -185,11 +217,20 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
 //	miniprogram_simulator {
-//	    program <platform> <app id> <secret> {
+//	    program wechat <app id> <secret> {
 //	        code_lifetime <duration>
 //	        session_key_period <duration>
 //	        session_key_lifetime <duration>
 //	        no_unionid
+//	    }
+//	    program alipay <app id> demo|generate|<public key>|<certificate> {
+//	        code_lifetime <duration>
+//	        no_unionid
+//	        migration user_id|both|open_id
+//	        certificates
+//	        sandbox
+//	        seed <text>
+//	        aes_key <base64>
 //	    }
 //	    recorded_calls <number>
 //	}
@@ -231,7 +272,7 @@ func (h *Handler) unmarshalProgram(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	p.Platform, p.AppID, p.Secret = values[0], values[1], values[2]
-	if platforms[p.Platform] == nil {
+	if newPlatform(p.Platform) == nil {
 		return d.Errf("unknown platform %q", p.Platform)
 	}
 	if slices.ContainsFunc(h.Programs, func(q HandlerProgram) bool { return q.AppID == p.AppID }) {
@@ -251,12 +292,41 @@ func (p *HandlerProgram) unmarshalOption(d *caddyfile.Dispenser) error {
 	switch d.Val() {
 	case "code_lifetime":
 		return arg.Duration(d, &p.CodeLifetime)
+	case "no_unionid":
+		return arg.Flag(d, &p.NoUnionID)
+	}
+	if p.Platform == "alipay" {
+		return p.unmarshalAlipay(d)
+	}
+	switch d.Val() {
 	case "session_key_period":
 		return arg.Duration(d, &p.SessionKeyPeriod)
 	case "session_key_lifetime":
 		return arg.Duration(d, &p.SessionKeyLifetime)
-	case "no_unionid":
-		return arg.Flag(d, &p.NoUnionID)
+	default:
+		return arg.Unrecognized(d)
+	}
+}
+
+// unmarshalAlipay reads one line of the block of a program of Alipay.
+func (p *HandlerProgram) unmarshalAlipay(d *caddyfile.Dispenser) error {
+	switch d.Val() {
+	case "migration":
+		if err := arg.String(d, (*string)(&p.Migration)); err != nil {
+			return err
+		}
+		if err := p.Migration.check(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	case "certificates":
+		return arg.Flag(d, &p.Certificates)
+	case "sandbox":
+		return arg.Flag(d, &p.Sandbox)
+	case "seed":
+		return arg.String(d, &p.Seed)
+	case "aes_key":
+		return arg.String(d, &p.AESKey)
 	default:
 		return arg.Unrecognized(d)
 	}

@@ -35,6 +35,16 @@ func TestCaddyfile(t *testing.T) {
 		program wechat wx2 secret
 		program wechat wx3 secret {
 		}
+		program alipay 2021000000000001 demo
+		program alipay 2021000000000002 {file./run/secrets/app_public_key} {
+			code_lifetime 1h
+			no_unionid
+			migration both
+			certificates
+			sandbox
+			seed {env.SEED}
+			aes_key AAECAwQFBgcICQoLDA0ODw==
+		}
 		recorded_calls 50
 	}`)
 	if err != nil {
@@ -51,6 +61,17 @@ func TestCaddyfile(t *testing.T) {
 			},
 			{Platform: "wechat", AppID: "wx2", Secret: "secret"},
 			{Platform: "wechat", AppID: "wx3", Secret: "secret"},
+			{Platform: "alipay", AppID: "2021000000000001", Secret: "demo"},
+			{
+				Platform: "alipay", AppID: "2021000000000002", Secret: "{file./run/secrets/app_public_key}",
+				CodeLifetime: caddy.Duration(time.Hour),
+				NoUnionID:    true,
+				Migration:    MigrationBoth,
+				Certificates: true,
+				Sandbox:      true,
+				Seed:         "{env.SEED}",
+				AESKey:       "AAECAwQFBgcICQoLDA0ODw==",
+			},
 		},
 		RecordedCalls: 50,
 	}
@@ -64,7 +85,27 @@ func TestCaddyfileErrors(t *testing.T) {
 	program := func(options string) string {
 		return "miniprogram_simulator {\nprogram wechat wx1 secret {\n" + options + "\n}\n}"
 	}
+	alipay := func(options string) string {
+		return "miniprogram_simulator {\nprogram alipay 2021000000000001 demo {\n" + options + "\n}\n}"
+	}
 	for name, test := range map[string]struct{ text, want string }{
+		"no key of Alipay":       {"miniprogram_simulator {\nprogram alipay 2021000000000001\n}", "wrong argument count"},
+		"session keys of Alipay": {alipay("session_key_period 1m"), `unrecognized option "session_key_period"`},
+		"migration of WeChat":    {program("migration both"), `unrecognized option "migration"`},
+		"no migration":           {alipay("migration"), "wrong argument count"},
+		"unknown migration":      {alipay("migration openid"), "migration must be user_id, both or open_id"},
+		"two migrations":         {alipay("migration both open_id"), "wrong argument count"},
+		"migration twice":        {alipay("migration both\nmigration both"), "already set"},
+		"migration with a block": {alipay("migration both {\nx\n}"), "takes no block"},
+		"certificates what":      {alipay("certificates on"), "wrong argument count"},
+		"certificates twice":     {alipay("certificates\ncertificates"), "already set"},
+		"sandbox twice":          {alipay("sandbox\nsandbox"), "already set"},
+		"sandbox of what":        {alipay("sandbox new"), "wrong argument count"},
+		"empty seed":             {alipay(`seed ""`), "must not be empty"},
+		"seed twice":             {alipay("seed a\nseed b"), "already set"},
+		"no aes key":             {alipay("aes_key"), "wrong argument count"},
+		"two aes keys":           {alipay("aes_key a b"), "wrong argument count"},
+
 		"no block":            {"miniprogram_simulator", "at least one program"},
 		"empty block":         {"miniprogram_simulator {\n}", "at least one program"},
 		"argument":            {"miniprogram_simulator wechat {\nprogram wechat wx1 s\n}", "wrong argument count"},

@@ -18,6 +18,8 @@ type Call struct {
 	Method string `json:"method"`
 	// Path is the path of the platform's interface.
 	Path string `json:"path"`
+	// API is the name of the API where several share the path.
+	API string `json:"api,omitempty"`
 	// Program is the app id that the call names; empty where it names none that
 	// is configured.
 	Program string `json:"program"`
@@ -36,6 +38,7 @@ type Call struct {
 type CallCount struct {
 	Program string `json:"program"`
 	Path    string `json:"path"`
+	API     string `json:"api,omitempty"`
 	Count   int    `json:"count"`
 }
 
@@ -49,12 +52,12 @@ type Calls struct {
 	Recorded []Call `json:"calls"`
 }
 
-// Count returns how often path was called for program. An empty argument
-// stands for any.
+// Count returns how often path, or the API of this name, was called for
+// program. An empty argument stands for any.
 func (c Calls) Count(program, path string) int {
 	total := 0
 	for _, count := range c.Counts {
-		if (program == "" || count.Program == program) && (path == "" || count.Path == path) {
+		if (program == "" || count.Program == program) && (path == "" || count.Path == path || count.API == path) {
 			total += count.Count
 		}
 	}
@@ -70,7 +73,7 @@ func (s *Simulator) ResetCalls() { s.calls.reset() }
 
 // callLog counts calls and keeps the latest in a ring. It is safe for
 // concurrent use, and bounded: the keys of counts are configured programs and
-// known paths.
+// known paths and APIs.
 type callLog struct {
 	mu     sync.Mutex
 	limit  int
@@ -80,7 +83,7 @@ type callLog struct {
 	oldest int
 }
 
-type countKey struct{ program, path string }
+type countKey struct{ program, path, api string }
 
 // newCallLog makes a log that keeps the latest limit calls.
 func newCallLog(limit int) *callLog {
@@ -92,7 +95,7 @@ func (l *callLog) add(c Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total++
-	l.counts[countKey{c.Program, c.Path}]++
+	l.counts[countKey{c.Program, c.Path, c.API}]++
 	if len(l.ring) < l.limit {
 		l.ring = append(l.ring, c)
 		return
@@ -111,10 +114,10 @@ func (l *callLog) snapshot() Calls {
 		Recorded: append(append([]Call{}, l.ring[l.oldest:]...), l.ring[:l.oldest]...),
 	}
 	for key, count := range l.counts {
-		calls.Counts = append(calls.Counts, CallCount{Program: key.program, Path: key.path, Count: count})
+		calls.Counts = append(calls.Counts, CallCount{Program: key.program, Path: key.path, API: key.api, Count: count})
 	}
 	slices.SortFunc(calls.Counts, func(a, b CallCount) int {
-		return cmp.Or(cmp.Compare(a.Program, b.Program), cmp.Compare(a.Path, b.Path))
+		return cmp.Or(cmp.Compare(a.Program, b.Program), cmp.Compare(a.Path, b.Path), cmp.Compare(a.API, b.API))
 	})
 	return calls
 }

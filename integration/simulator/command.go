@@ -49,7 +49,7 @@ It asks for no credentials there, so it listens on loopback only unless
 	}
 	cmd.Flags().StringP("listen", "l", defaultListen, "The address to listen on")
 	cmd.Flags().StringArrayP("program", "p", []string{defaultProgram},
-		"A mini-program as <platform>:<app id>:<secret>; can be repeated")
+		"A mini-program as <platform>:<app id>:<secret>, on alipay with demo, generate or the app's public key as secret; can be repeated")
 	cmd.Flags().Bool("allow-remote", false, "Listen on an address that other machines can reach")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(commandSimulate)
 	return cmd

@@ -40,6 +40,21 @@ var control = map[string]map[string]func(s *Simulator, body []byte) (any, error)
 		http.MethodGet:    controlCalls,
 		http.MethodDelete: controlResetCalls,
 	},
+	controlPrefix + "alipay/keys": {
+		http.MethodPost: controlKeys,
+	},
+	controlPrefix + "alipay/migration": {
+		http.MethodPost: controlMigration,
+	},
+	controlPrefix + "alipay/profile": {
+		http.MethodPost: controlProfile,
+	},
+	controlPrefix + "alipay/rotate": {
+		http.MethodPost: controlRotate,
+	},
+	controlPrefix + "alipay/grant": {
+		http.MethodPost: controlGrant,
+	},
 }
 
 // serveControl answers a request of the control surface.
@@ -86,13 +101,14 @@ type controlCode struct {
 // controlLogin is POST /simulator/login.
 func controlLogin(s *Simulator, body []byte) (any, error) {
 	var input struct {
-		Program string `json:"program"`
-		User    string `json:"user"`
+		Program string   `json:"program"`
+		User    string   `json:"user"`
+		Scopes  []string `json:"scopes"`
 	}
 	if err := decodeControl(body, &input); err != nil {
 		return nil, err
 	}
-	code, err := s.Login(input.Program, input.User)
+	code, err := s.Login(input.Program, input.User, input.Scopes...)
 	return controlCode{code}, err
 }
 
@@ -112,6 +128,9 @@ func controlPhone(s *Simulator, body []byte) (any, error) {
 		return nil, err
 	}
 	code, err := s.SharePhone(input)
+	if _, isAlipay := s.programs[input.Program].(*alipay); isAlipay {
+		return Encrypted{Response: code}, err
+	}
 	return controlCode{code}, err
 }
 
@@ -236,5 +255,5 @@ func writeControlError(w http.ResponseWriter, status int, word, description stri
 // writeControl answers JSON.
 func writeControl(w http.ResponseWriter, status int, result any) {
 	w.Header().Set("Cache-Control", "no-store")
-	answer{status, "application/json", append(encodeJSON(result), '\n')}.write(w)
+	answer{status: status, contentType: "application/json", body: append(encodeJSON(result), '\n')}.write(w)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -63,7 +64,8 @@ type Fault struct {
 	Kind FaultKind `json:"kind"`
 	// Program limits the fault to the calls for one app id.
 	Program string `json:"program,omitempty"`
-	// Path limits the fault to the calls of one interface.
+	// Path limits the fault to the calls of one interface: a path or, where
+	// several APIs share one, the name of an API.
 	Path string `json:"path,omitempty"`
 	// Times is how many calls the fault applies to. Zero: until cleared.
 	Times int `json:"times,omitempty"`
@@ -88,6 +90,8 @@ type Fault struct {
 	Fields []string `json:"fields,omitempty"`
 	// Value is the JSON to put into the place of a member.
 	Value json.RawMessage `json:"value,omitempty"`
+	// First says that what is forged stands before what is genuine.
+	First bool `json:"first,omitempty"`
 }
 
 // faultFields says which of the fields that not every fault has belong to a
@@ -104,6 +108,18 @@ var faultFields = map[FaultKind][]string{
 	FaultStringNumbers: {},
 	FaultMissingFields: {"fields"},
 	FaultWrongTypes:    {"fields", "value"},
+
+	FaultUnsigned:       {"code", "message", "after"},
+	FaultWrongSignature: {"code", "message", "after"},
+	FaultOtherSignature: {"code", "message", "after"},
+	FaultForgedNode:     {"code", "message", "after", "value", "first"},
+	FaultDuplicateNode:  {"code", "message", "after", "value", "first"},
+	FaultCaseNode:       {"code", "message", "after", "value", "first"},
+	FaultExtraFields:    {"code", "message", "after", "value"},
+	FaultSignFirst:      {"code", "message", "after"},
+	FaultWhiteSpace:     {"code", "message", "after"},
+	FaultEscapedSlashes: {"code", "message", "after"},
+	FaultGBK:            {"code", "message", "after"},
 }
 
 // given returns the fields that not every fault has and this one uses.
@@ -122,6 +138,7 @@ func (f Fault) given() []string {
 		{"message", f.Message != ""},
 		{"fields", len(f.Fields) > 0},
 		{"value", len(f.Value) > 0},
+		{"first", f.First},
 	} {
 		if field.used {
 			names = append(names, field.name)
@@ -177,10 +194,14 @@ func (f Fault) completeKind() (Fault, error) {
 		if f.Code == "" {
 			return f, errors.New("a fault of kind errcode needs a code")
 		}
-	case FaultWrongTypes:
-		if len(f.Value) > 0 && !json.Valid(f.Value) {
-			return f, errors.New("value must be JSON")
+	case FaultExtraFields:
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(f.Value, &members); err != nil || len(members) == 0 {
+			return f, errors.New("a fault of kind extra_fields needs an object with members as value")
 		}
+	}
+	if len(f.Value) > 0 && !json.Valid(f.Value) {
+		return f, errors.New("value must be JSON")
 	}
 	return f, nil
 }
@@ -196,8 +217,11 @@ func (s *Simulator) SetFault(fault Fault) error {
 	if fault.Program != "" && s.programs[fault.Program] == nil {
 		return ErrUnknownProgram
 	}
-	if _, found := s.routes[fault.Path]; fault.Path != "" && !found {
-		return fmt.Errorf("%w: no platform has an interface at %q", ErrInvalid, fault.Path)
+	if fault.Kind.isAlipay() {
+		fault.Path = orDefault(fault.Path, alipayPath)
+	}
+	if len(s.routesOf(fault)) == 0 {
+		return fmt.Errorf("%w: no platform has an interface at %q for this", ErrInvalid, fault.Path)
 	}
 	if err := s.checkCode(fault); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -205,20 +229,31 @@ func (s *Simulator) SetFault(fault Fault) error {
 	return s.faults.add(fault)
 }
 
-// checkCode asks the platforms that a fault is about whether its error code is
-// one of theirs.
-func (s *Simulator) checkCode(fault Fault) error {
-	if fault.Kind != FaultErrcode {
-		return nil
-	}
+// routesOf returns the routes that a fault is about.
+func (s *Simulator) routesOf(fault Fault) []route {
+	var routes []route
 	for path, route := range s.routes {
-		if fault.Path != "" && fault.Path != path {
+		if _, isAlipay := route.platform.(*alipay); fault.Kind.isAlipay() && !isAlipay {
 			continue
 		}
 		if fault.Program != "" && s.programs[fault.Program] != route.platform {
 			continue
 		}
-		if _, err := route.platform.refuse(path, fault.Code, fault.Message); err != nil {
+		if fault.Path == "" || fault.Path == path || slices.Contains(route.endpoint.apis, fault.Path) {
+			routes = append(routes, route)
+		}
+	}
+	return routes
+}
+
+// checkCode asks the platforms that a fault is about whether its error code is
+// one of theirs.
+func (s *Simulator) checkCode(fault Fault) error {
+	if fault.Code == "" {
+		return nil
+	}
+	for _, route := range s.routesOf(fault) {
+		if err := route.platform.checkCode(fault.Code); err != nil {
 			return err
 		}
 	}
@@ -251,22 +286,25 @@ func (l *faultList) add(fault Fault) error {
 	return nil
 }
 
-// wantProgram reports whether it depends on a call's program which fault
-// applies to it.
-func (l *faultList) wantProgram(path string) bool {
+// wantBody reports whether it may depend on a call's body which fault applies
+// to it: on the program or the API that it names.
+func (l *faultList) wantBody(path string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.faults, func(f Fault) bool {
-		return f.Program != "" && (f.Path == "" || f.Path == path)
+		if strings.HasPrefix(f.Path, "/") && f.Path != path {
+			return false
+		}
+		return f.Program != "" || (f.Path != "" && f.Path != path)
 	})
 }
 
 // take returns the fault that applies to a call, and uses it up once.
-func (l *faultList) take(path, program string) (Fault, bool) {
+func (l *faultList) take(path, api, program string) (Fault, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, f := range l.faults {
-		if (f.Path != "" && f.Path != path) || (f.Program != "" && f.Program != program) {
+		if (f.Path != "" && f.Path != path && f.Path != api) || (f.Program != "" && f.Program != program) {
 			continue
 		}
 		switch f.Times {

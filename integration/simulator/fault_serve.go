@@ -30,7 +30,7 @@ func (s *Simulator) serveFault(w http.ResponseWriter, c *call, route route, faul
 	case FaultHuge:
 		huge(w, fault.Bytes)
 	case FaultGarbage:
-		answer{http.StatusOK, "text/plain", []byte(garbage)}.write(w)
+		answer{status: http.StatusOK, contentType: "text/plain", body: []byte(garbage)}.write(w)
 	case FaultStatus:
 		htmlPage(fault.Status).write(w)
 	case FaultRedirect:
@@ -39,13 +39,18 @@ func (s *Simulator) serveFault(w http.ResponseWriter, c *call, route route, faul
 	case FaultReset:
 		resetConnection(w)
 	case FaultErrcode:
-		refuse(route, c.path(), fault).write(w)
+		route.platform.refuse(c, fault.Code, fault.Message).write(w)
 	case FaultStringNumbers:
-		genuine.rewrite(numbersToStrings).write(w)
+		route.platform.rewrite(genuine, numbersToStrings).write(w)
 	case FaultMissingFields:
-		genuine.rewrite(fault.dropFields).write(w)
+		route.platform.rewrite(genuine, fault.dropFields).write(w)
 	case FaultWrongTypes:
-		genuine.rewrite(fault.replaceFields).write(w)
+		route.platform.rewrite(genuine, fault.replaceFields).write(w)
+	default:
+		if fault.Code != "" {
+			genuine = route.platform.refuse(c, fault.Code, fault.Message)
+		}
+		fault.disguise(genuine).write(w)
 	}
 }
 
@@ -55,18 +60,8 @@ func (f Fault) carriesOut() bool {
 	case FaultSlow, FaultDrip, FaultStringNumbers, FaultMissingFields, FaultWrongTypes:
 		return true
 	default:
-		return f.After
+		return f.After || (f.Kind.isAlipay() && f.Code == "")
 	}
-}
-
-// refuse makes the answer with the error code of a fault. The code was checked
-// when the fault was set.
-func refuse(route route, path string, fault Fault) answer {
-	refusal, err := route.platform.refuse(path, fault.Code, fault.Message)
-	if err != nil {
-		return htmlPage(http.StatusInternalServerError)
-	}
-	return refusal
 }
 
 // pause waits. When the call ends before that, the connection is closed.
@@ -82,9 +77,8 @@ func pause(ctx context.Context, d time.Duration) {
 
 // drip sends an answer byte by byte.
 func drip(ctx context.Context, w http.ResponseWriter, a answer, interval time.Duration) {
-	w.Header().Set("Content-Type", a.contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
-	w.WriteHeader(a.status)
+	a.writeHeaders(w)
 	controller := http.NewResponseController(w)
 	for i := range a.body {
 		if i > 0 {
@@ -135,7 +129,7 @@ func htmlPage(status int) answer {
 	title := strconv.Itoa(status) + " " + http.StatusText(status)
 	page := "<html>\r\n<head><title>" + title + "</title></head>\r\n<body><center><h1>" +
 		title + "</h1></center></body>\r\n</html>\r\n"
-	return answer{status, "text/html", []byte(page)}
+	return answer{status: status, contentType: "text/html", body: []byte(page)}
 }
 
 // resetConnection closes the connection so that the client sees a reset.
@@ -165,16 +159,15 @@ func innermost(conn net.Conn) net.Conn {
 	}
 }
 
-// rewrite changes the JSON of an answer.
-func (a answer) rewrite(change func(any) any) answer {
-	decoder := json.NewDecoder(bytes.NewReader(a.body))
+// rewriteJSON changes text that is JSON.
+func rewriteJSON(text []byte, change func(any) any) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var value any
 	if err := decoder.Decode(&value); err != nil {
-		return a
+		return text
 	}
-	a.body = encodeJSON(change(value))
-	return a
+	return encodeJSON(change(value))
 }
 
 // numbersToStrings turns each number in value into a string.

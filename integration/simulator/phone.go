@@ -36,6 +36,9 @@ type Encryption struct {
 	WithOpenID bool `json:"with_openid,omitempty"`
 	// Watermark changes the watermark that the platform puts at the end.
 	Watermark Watermark `json:"watermark"`
+	// Form is how Alipay hands the data out, by default FormSigned. Only Form and
+	// Data are of Alipay.
+	Form string `json:"form,omitempty"`
 }
 
 // Watermark says when and for which program data was encrypted.
@@ -51,13 +54,16 @@ type Watermark struct {
 // Encrypted is encrypted data as the mini-program on the phone receives it.
 type Encrypted struct {
 	// EncryptedData is base64.
-	EncryptedData string `json:"encrypted_data"`
+	EncryptedData string `json:"encrypted_data,omitempty"`
 	// IV is base64.
-	IV string `json:"iv"`
+	IV string `json:"iv,omitempty"`
 	// RawData is the data in plain. Only with Encryption.UserInfo.
 	RawData string `json:"raw_data,omitempty"`
 	// Signature goes with RawData.
 	Signature string `json:"signature,omitempty"`
+	// Response is the text that clients of Alipay hand out in the place of all
+	// that.
+	Response string `json:"response,omitempty"`
 }
 
 // Identity is what a platform tells servers about a user.
@@ -67,22 +73,27 @@ type Identity struct {
 	// UnionID names the user across programs; empty where the platform does not
 	// tell.
 	UnionID string
+	// UserID names the user in all programs of Alipay. Which of OpenID and UserID
+	// a server is told depends on the program's migration; here both are.
+	UserID string
 }
 
-// Login does what wx.login does on the user's phone: it returns a login code.
-// Any name of 1 to 256 bytes is a user. The error wraps ErrInvalid or
-// ErrUnknownProgram.
-func (s *Simulator) Login(program, user string) (string, error) {
+// Login does what wx.login or my.getAuthCode does on the user's phone: it
+// returns a login code. Any name of 1 to 256 bytes is a user. Scopes are what
+// the code is good for on Alipay, by default auth_base. The error wraps
+// ErrInvalid or ErrUnknownProgram.
+func (s *Simulator) Login(program, user string, scopes ...string) (string, error) {
 	p, err := s.phoneOf(program, user)
 	if err != nil {
 		return "", err
 	}
-	return p.login(program, user), nil
+	return p.login(program, user, scopes)
 }
 
 // SharePhone does what the getPhoneNumber button does on the user's phone: it
-// returns a code for which the server gets the number. The error wraps
-// ErrInvalid or ErrUnknownProgram.
+// returns a code for which the server gets the number, or on Alipay the
+// encrypted number, which the mini-program sends to its server as it is. The
+// error wraps ErrInvalid or ErrUnknownProgram.
 func (s *Simulator) SharePhone(phone Phone) (string, error) {
 	p, err := s.phoneOf(phone.Program, phone.User)
 	if err != nil {
@@ -95,11 +106,12 @@ func (s *Simulator) SharePhone(phone Phone) (string, error) {
 	if !isDigits(phone.CountryCode, 1, 4) {
 		return "", fmt.Errorf("%w: country_code must be 1 to 4 digits", ErrInvalid)
 	}
-	return p.sharePhone(phone), nil
+	return p.sharePhone(phone)
 }
 
 // Encrypt does what the platform's client does with open data: it encrypts it
-// under the user's current session key. The error wraps ErrInvalid,
+// under the user's current session key or, on Alipay, under the program's key.
+// The error wraps ErrInvalid,
 // ErrUnknownProgram or ErrNoSessionKey.
 func (s *Simulator) Encrypt(encryption Encryption) (Encrypted, error) {
 	p, err := s.phoneOf(encryption.Program, encryption.User)

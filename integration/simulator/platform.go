@@ -9,14 +9,23 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
 
-// platforms make the surfaces of the platforms, by the platform's name, from a
-// complete configuration that holds only the programs of that platform.
-var platforms = map[string]func(Config) platform{
-	"wechat": newWeChat,
+// newPlatform returns what makes the surface of the platform called name from a
+// complete configuration that holds only the programs of that platform; nil if
+// there is no such platform.
+func newPlatform(name string) func(Config) (platform, error) {
+	switch name {
+	case "alipay":
+		return newAlipay
+	case "wechat":
+		return newWeChat
+	default:
+		return nil
+	}
 }
 
 // platform is the surface of one platform with all its programs. Its methods
@@ -24,15 +33,20 @@ var platforms = map[string]func(Config) platform{
 type platform interface {
 	// endpoints returns what the platform serves, by path.
 	endpoints() map[string]endpoint
-	// refuse makes the answer by which the platform refuses a call at path with
-	// an error code of its own. Without a message it is the usual one. An error
-	// means that the platform has no codes of this form.
-	refuse(path, code, message string) (answer, error)
+	// checkCode returns an error where the platform has no error codes of this
+	// form.
+	checkCode(code string) error
+	// refuse makes the answer by which the platform refuses a call with an error
+	// code of its own, which passed checkCode. Without a message it is the usual
+	// one.
+	refuse(c *call, code, message string) answer
+	// rewrite changes the JSON of an answer that serve made.
+	rewrite(a answer, change func(any) any) answer
 
 	// The rest is what happens on the phone of a user.
 
-	login(program, user string) string
-	sharePhone(phone Phone) string
+	login(program, user string, scopes []string) (string, error)
+	sharePhone(phone Phone) (string, error)
 	encrypt(encryption Encryption) (Encrypted, error)
 	identity(program, user string) Identity
 	sessionKey(program, user string) (string, error)
@@ -49,10 +63,26 @@ type endpoint struct {
 	// program returns the app id that the call names, unchecked. It looks at as
 	// much of the body as has been read.
 	program func(*call) string
-	// inBody says that the app id stands in the body.
+	// inBody says that the app id, or the name of the API, stands in the body.
 	inBody bool
+	// apis are the names of the APIs where several share the path, and api
+	// returns the one that a call names, or nothing.
+	apis []string
+	api  func(*call) string
 	// serve carries out the call, whose body has been read.
 	serve func(*call) answer
+}
+
+// apiOf returns the name of the API that a call names, or nothing where it is
+// none of the path's.
+func (e endpoint) apiOf(c *call) string {
+	if e.api == nil {
+		return ""
+	}
+	if name := e.api(c); slices.Contains(e.apis, name) {
+		return name
+	}
+	return ""
 }
 
 // maxBody is how much of a call's body is read; the platforms' calls are small.
@@ -87,13 +117,14 @@ func (c *call) readBody() {
 }
 
 // record describes the call as it was received.
-func (c *call) record(now time.Time, program string) Call {
+func (c *call) record(now time.Time, api, program string) Call {
 	query, queryCut := cut(c.request.URL.RawQuery)
 	body, bodyCut := cut(string(c.body))
 	return Call{
 		Time:        now,
 		Method:      c.request.Method,
 		Path:        c.path(),
+		API:         api,
 		Program:     program,
 		Query:       query,
 		ContentType: c.request.Header.Get("Content-Type"),
@@ -119,12 +150,24 @@ type answer struct {
 	status      int
 	contentType string
 	body        []byte
+	// traceID is a header that Alipay sends.
+	traceID string
+	// reply is what an answer of Alipay was made from.
+	reply *alipayReply
+}
+
+// writeHeaders sends all but the body.
+func (a answer) writeHeaders(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", a.contentType)
+	if a.traceID != "" {
+		w.Header().Set("trace_id", a.traceID)
+	}
+	w.WriteHeader(a.status)
 }
 
 // write sends the answer. That the client has gone away is not our concern.
 func (a answer) write(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", a.contentType)
-	w.WriteHeader(a.status)
+	a.writeHeaders(w)
 	_, _ = w.Write(a.body)
 }
 

@@ -55,14 +55,16 @@ type Config struct {
 // Program is one mini-program as its platform knows it. Its users are
 // unlimited and need no registration: any name is a user.
 type Program struct {
-	// Platform is the platform that runs the program: "wechat".
+	// Platform is the platform that runs the program: "wechat" or "alipay".
 	Platform string
 	// AppID names the program. It is unique within a Simulator.
 	AppID string
-	// Secret is the AppSecret by which the program's server proves itself.
+	// Secret is by what the program's server proves itself. On WeChat it is the
+	// AppSecret, on Alipay the app's public key or certificate (in PEM or in
+	// base64 without lines), DemoSecret or GenerateSecret.
 	Secret string
 	// CodeLifetime is how long a login code or phone code works. Default: 5
-	// minutes, as on WeChat.
+	// minutes, as on WeChat, or 3 minutes on Alipay.
 	CodeLifetime time.Duration
 	// SessionKeyPeriod is the shortest time between two session keys of one
 	// user: a user who signs in again sooner keeps the key. Default: zero, so
@@ -71,9 +73,27 @@ type Program struct {
 	// SessionKeyLifetime is how long a session key works after the user's last
 	// sign-in. Default: 72 hours; WeChat does not publish its own.
 	SessionKeyLifetime time.Duration
-	// NoUnionID says that the program is not bound to an Open Platform account,
-	// so that the platform tells no unionid.
+	// NoUnionID says that the program is not bound to an Open Platform account
+	// or, on Alipay, not in a group of apps, so that the platform tells no
+	// unionid.
 	NoUnionID bool
+
+	// The rest is for programs of Alipay.
+
+	// Migration says by which ids Alipay names users. Default: MigrationOpenID.
+	Migration Migration
+	// Certificates puts the program into certificate mode. A certificate as
+	// Secret does so, too.
+	Certificates bool
+	// Sandbox is certificate mode as in Alipay's sandbox, where certificates do
+	// not reach the root.
+	Sandbox bool
+	// Seed makes the keys that the simulator generates the same in every run.
+	// Whoever knows it has them.
+	Seed string
+	// AESKey encrypts open data: 16 bytes in base64. Default: the simulator
+	// generates one.
+	AESKey string
 }
 
 // Errors of the functions that tests call, and of the control surface.
@@ -118,7 +138,11 @@ func New(config Config) (*Simulator, error) {
 	for name, programs := range groups {
 		group := config
 		group.Programs = programs
-		s.add(platforms[name](group), programs)
+		p, err := newPlatform(name)(group)
+		if err != nil {
+			return nil, err
+		}
+		s.add(p, programs)
 	}
 	return s, nil
 }
@@ -167,7 +191,7 @@ func (c Config) withDefaults() (Config, error) {
 
 // withDefaults checks a program and returns it complete.
 func (p Program) withDefaults() (Program, error) {
-	if platforms[p.Platform] == nil {
+	if newPlatform(p.Platform) == nil {
 		return p, fmt.Errorf("unknown platform %q", p.Platform)
 	}
 	if p.AppID == "" {
@@ -178,6 +202,12 @@ func (p Program) withDefaults() (Program, error) {
 	}
 	if p.CodeLifetime < 0 || p.SessionKeyPeriod < 0 || p.SessionKeyLifetime < 0 {
 		return p, errors.New("a duration must not be negative")
+	}
+	if p.Platform == "alipay" {
+		return p.alipayDefaults()
+	}
+	if p.hasAlipayOptions() {
+		return p, errors.New("migration, certificates, seed and aes key are for programs of Alipay")
 	}
 	p.CodeLifetime = orDefault(p.CodeLifetime, defaultCodeLifetime)
 	p.SessionKeyLifetime = orDefault(p.SessionKeyLifetime, defaultSessionKeyLifetime)
@@ -212,21 +242,21 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // servePlatform answers one call of a platform's interface. The body is left
 // unread where a fault resets the connection first.
 func (s *Simulator) servePlatform(w http.ResponseWriter, c *call, route route) {
-	if route.endpoint.inBody && s.faults.wantProgram(c.path()) {
+	if route.endpoint.inBody && s.faults.wantBody(c.path()) {
 		c.readBody()
 	}
-	program := s.programOf(c, route)
-	fault, faulty := s.faults.take(c.path(), program)
+	program, api := s.programOf(c, route), route.endpoint.apiOf(c)
+	fault, faulty := s.faults.take(c.path(), api, program)
 	if faulty && fault.Kind == FaultReset && !fault.After {
-		s.calls.add(c.record(s.now(), program))
+		s.calls.add(c.record(s.now(), api, program))
 		resetConnection(w)
 		return
 	}
 	c.readBody()
 	if route.endpoint.inBody {
-		program = s.programOf(c, route)
+		program, api = s.programOf(c, route), route.endpoint.apiOf(c)
 	}
-	s.calls.add(c.record(s.now(), program))
+	s.calls.add(c.record(s.now(), api, program))
 	if faulty {
 		s.serveFault(w, c, route, fault)
 		return

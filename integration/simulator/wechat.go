@@ -6,6 +6,7 @@ package simulator
 import (
 	"crypto/subtle"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ type weChatProgram struct {
 }
 
 // newWeChat makes WeChat with the programs of config.
-func newWeChat(config Config) platform {
+func newWeChat(config Config) (platform, error) {
 	w := &weChat{
 		now:      config.Now,
 		programs: make(map[string]*weChatProgram),
@@ -57,7 +58,7 @@ func newWeChat(config Config) platform {
 			users:   newWeChatUsers(config.MaxUsers),
 		}
 	}
-	return w
+	return w, nil
 }
 
 // endpoints implements platform.
@@ -92,7 +93,7 @@ func weChatAnswer(path string, result any) answer {
 	if path == weChatLoginPath {
 		contentType = "text/plain"
 	}
-	return answer{http.StatusOK, contentType, encodeJSON(result)}
+	return answer{status: http.StatusOK, contentType: contentType, body: encodeJSON(result)}
 }
 
 // queryAppID returns the app id in the query.
@@ -169,14 +170,23 @@ func (p *weChatProgram) exchange(now time.Time, code string) (any, error) {
 
 // login implements platform. Like the codes that phones obtain, it is 32
 // letters and digits that begin with 0.
-func (w *weChat) login(program, user string) string {
+func (w *weChat) login(program, user string, scopes []string) (string, error) {
+	if len(scopes) > 0 {
+		return "", fmt.Errorf("%w: a login code of WeChat has no scopes", ErrInvalid)
+	}
 	p := w.programs[program]
 	code := "0" + randomText(alphanumeric, 31)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.logins.issue(w.now(), code, user)
 	p.users.meet(w.now(), p.identityOf(user), p.Program)
-	return code
+	return code, nil
+}
+
+// rewrite implements platform.
+func (w *weChat) rewrite(a answer, change func(any) any) answer {
+	a.body = rewriteJSON(a.body, change)
+	return a
 }
 
 // Interface guard

@@ -23,6 +23,9 @@ type weChatWatermark struct {
 // client do
 // (https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html).
 func (w *weChat) encrypt(e Encryption) (Encrypted, error) {
+	if e.Form != "" {
+		return Encrypted{}, fmt.Errorf("%w: open data of WeChat has no form", ErrInvalid)
+	}
 	key, err := w.sessionKey(e.Program, e.User)
 	if err != nil {
 		return Encrypted{}, err

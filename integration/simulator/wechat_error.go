@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 )
 
@@ -117,12 +118,20 @@ func (w *weChat) refusalWith(path string, code weChatError, message string) answ
 	return weChatAnswer(path, weChatStatus{Errcode: int(code), Errmsg: message})
 }
 
+// checkCode implements platform.
+func (w *weChat) checkCode(code string) error {
+	if _, err := strconv.Atoi(code); err != nil {
+		return fmt.Errorf("an errcode of WeChat is a whole number, not %q", code)
+	}
+	return nil
+}
+
 // refuse implements platform.
-func (w *weChat) refuse(path, code, message string) (answer, error) {
+func (w *weChat) refuse(c *call, code, message string) answer {
 	number, err := strconv.Atoi(code)
 	if err != nil {
-		return answer{}, fmt.Errorf("an errcode of WeChat is a whole number, not %q", code)
+		return htmlPage(http.StatusInternalServerError)
 	}
 	errcode := weChatError(number)
-	return w.refusalWith(path, errcode, orDefault(message, errcode.Error())), nil
+	return w.refusalWith(c.path(), errcode, orDefault(message, errcode.Error()))
 }

@@ -31,13 +31,13 @@ type weChatPhoneAnswer struct {
 }
 
 // sharePhone implements platform. Phone codes are 64 hexadecimal digits.
-func (w *weChat) sharePhone(phone Phone) string {
+func (w *weChat) sharePhone(phone Phone) (string, error) {
 	p, now := w.programs[phone.Program], w.now()
 	code := randomText(hexadecimal, 64)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.phones.issue(now, code, weChatConsent{Phone: phone, given: now})
-	return code
+	return code, nil
 }
 
 // phoneNumber exchanges the code of the getPhoneNumber button, which is not a
