@@ -24,6 +24,7 @@ var sections = map[string]string{
 	"`session`":                            "session",
 	"`exchange`":                           "exchange",
 	"`program wechat`":                     "wechat",
+	"`program alipay`":                     "alipay",
 	"`store file`":                         "file",
 	"`store memory`":                       "memory",
 	"Directive `miniprogram`":              "directive",

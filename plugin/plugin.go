@@ -8,6 +8,7 @@ package plugin
 import (
 	_ "github.com/minigate/minigate/caddyfile"
 	_ "github.com/minigate/minigate/module"
+	_ "github.com/minigate/minigate/plugin/providers/alipay"
 	_ "github.com/minigate/minigate/plugin/providers/wechat"
 	_ "github.com/minigate/minigate/plugin/stores/file"
 	_ "github.com/minigate/minigate/plugin/stores/memory"
