@@ -46,7 +46,12 @@ func TestMain(m *testing.M) {
 const (
 	programA, secretA = "wxaaaaaaaaaaaaaaaa", "canary-secret-of-program-a"
 	programB, secretB = "wxbbbbbbbbbbbbbbbb", "canary-secret-of-program-b"
+	programC          = "2021000000000000" // of Alipay, with the demo keys
 )
+
+// withAlipay is the option that adds programC to a gateway's programs.
+const withAlipay = "program alipay " + programC + " {\nprivate_key " + simulator.DemoAlipayPrivateKey +
+	"\nalipay_public_key " + simulator.DemoAlipayPublicKey + "\napi PLATFORM/gateway.do\n}"
 
 // patience is how long a test waits for something that should come at once.
 const patience = 30 * time.Second
@@ -98,6 +103,7 @@ func prepare(t *testing.T, s setup) *gateway {
 	platform, err := simulator.New(simulator.Config{Programs: []simulator.Program{
 		{Platform: "wechat", AppID: programA, Secret: secretA},
 		{Platform: "wechat", AppID: programB, Secret: secretB},
+		{Platform: "alipay", AppID: programC, Secret: simulator.DemoSecret},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,29 @@ func copyFiles(t *testing.T, to, from string, names ...string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// installPackages copies files of a folder, package.json and package-lock.json
+// among them, to a folder of the test's own and installs there the packages from
+// npm that they name. ok is false where that is left out.
+func installPackages(t *testing.T, from string, names ...string) (folder string, ok bool) {
+	t.Helper()
+	folder = t.TempDir()
+	copyFiles(t, folder, from, names...)
+	npm := exec.Command("npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
+	npm.Dir = folder
+	output, err := npm.CombinedOutput()
+	if err == nil {
+		return folder, true
+	}
+	for _, code := range []string{"ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH"} {
+		if strings.Contains(string(output), "npm error code "+code) {
+			leaveOut(t, "no package registry can be reached: "+code)
+			return "", false
+		}
+	}
+	t.Fatalf("npm ci: %v\n%s", err, output)
+	return "", false
 }
 
 // aliasModes are lines of the global options for a test of headers that spell

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -68,22 +67,7 @@ func TestWafer(t *testing.T) {
 // file, and returns the folder with them and the script that runs them.
 func installWafer(t *testing.T) (folder string, ok bool) {
 	t.Helper()
-	folder = t.TempDir()
-	copyFiles(t, folder, "wafer", "package.json", "package-lock.json", "wx.js", "run.js")
-	npm := exec.Command("npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
-	npm.Dir = folder
-	output, err := npm.CombinedOutput()
-	if err == nil {
-		return folder, true
-	}
-	for _, code := range []string{"ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH"} {
-		if strings.Contains(string(output), "npm error code "+code) {
-			leaveOut(t, "no package registry can be reached: "+code)
-			return "", false
-		}
-	}
-	t.Fatalf("npm ci: %v\n%s", err, output)
-	return "", false
+	return installPackages(t, "wafer", "package.json", "package-lock.json", "wx.js", "run.js")
 }
 
 // waferWorld is a gateway with phones in front of it.
