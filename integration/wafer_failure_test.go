@@ -148,7 +148,7 @@ func waferLoginRefused(t *testing.T, folder string) {
 	for _, sdk := range wafers {
 		for _, refusal := range waferRefusals {
 			p := w.phone(sdk, programA, "user of "+sdk+refusal.code)
-			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Code: refusal.code, Times: 1})
+			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Program: programA, Code: refusal.code, Times: 1})
 			o := p.signIn()
 			o.sent(t, fmt.Sprint(refusal.status, " /weapp/login"))
 			if sdk == wafer1 {
@@ -177,7 +177,7 @@ func waferCallRefused(t *testing.T, folder string) {
 	for _, sdk := range wafers {
 		for _, refusal := range waferRefusals {
 			p := w.phone(sdk, programA, "user of "+sdk+refusal.code)
-			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Code: refusal.code, Times: 1})
+			w.fault(simulator.Fault{Kind: simulator.FaultErrcode, Program: programA, Code: refusal.code, Times: 1})
 			o := p.call(waferRequest{Path: "/orders"})
 			o.sent(t, "401 /orders", fmt.Sprint(refusal.status, " /weapp/login"))
 			o.called(t, "fail", "complete")
