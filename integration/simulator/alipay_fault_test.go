@@ -116,7 +116,7 @@ func TestAlipayFaultWhiteSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.ClearFaults()
-	token := c.signIn("alice", "auth_user")["access_token"]
+	token := c.signIn("auth_user")["access_token"]
 	setFault(t, s, Fault{Kind: FaultWhiteSpace})
 	if info := c.open(c.userInfo(token), "alipay_user_info_share_response"); info["nick_name"] != `": "` {
 		t.Errorf("node is %v", info)
@@ -131,7 +131,7 @@ func TestAlipayFaultWhiteSpace(t *testing.T) {
 func TestAlipayFaultEscapedSlashes(t *testing.T) {
 	s, _ := newAlipayTest(t)
 	c := clientOf(t, s, alipayApp)
-	token := c.signIn("alice", "auth_user")["access_token"]
+	token := c.signIn("auth_user")["access_token"]
 	setFault(t, s, Fault{Kind: FaultEscapedSlashes})
 	for _, body := range [][]byte{c.exchange(login(t, s, alipayApp, "alice")).Body.Bytes(), c.userInfo(token)} {
 		members := topLevel(t, body)
@@ -235,7 +235,7 @@ func TestAlipayFaultRewrites(t *testing.T) {
 	} {
 		s.ClearFaults()
 		setFault(t, s, test.fault)
-		if object := c.signIn("alice"); !test.want(object) {
+		if object := c.signIn(); !test.want(object) {
 			t.Errorf("%s: node is %v", name, object)
 		}
 	}
@@ -246,7 +246,7 @@ func TestAlipayFaultRewrites(t *testing.T) {
 func TestAlipayFaultScope(t *testing.T) {
 	s, _ := newAlipayTest(t)
 	c := clientOf(t, s, alipayApp)
-	token := c.signIn("alice", "auth_user")["access_token"]
+	token := c.signIn("auth_user")["access_token"]
 	calls := map[string]func() string{
 		"token": func() string { return c.exchange("x").Body.String() },
 		"user":  func() string { return string(c.userInfo(token)) },

@@ -213,5 +213,5 @@ func TestAlipayProgramsOfTheCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clientOf(t, s, alipayApp).signIn("alice")
+	clientOf(t, s, alipayApp).signIn()
 }

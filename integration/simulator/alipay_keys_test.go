@@ -203,7 +203,7 @@ func TestAlipayCertificates(t *testing.T) {
 func TestAlipaySandbox(t *testing.T) {
 	s, _ := newAlipayTest(t, func(c *Config) { c.Programs[2].Certificates, c.Programs[2].Sandbox = false, true })
 	c := clientOf(t, s, alipayCerts)
-	c.signIn("alice")
+	c.signIn()
 	for _, file := range []string{c.keys.AppCert, c.keys.AlipayCert} {
 		certs := certificates(t, file)
 		if len(certs) != 2 || certs[1].IsCA || verifyChain(t, file, c.keys.AlipayRootCert) == nil {

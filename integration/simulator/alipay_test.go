@@ -203,10 +203,10 @@ func (c alipayClient) wantSubCode(recorder *httptest.ResponseRecorder, code, sub
 	}
 }
 
-// signIn exchanges a code of user and returns the node.
-func (c alipayClient) signIn(user string, scopes ...string) map[string]any {
+// signIn exchanges a code of alice and returns the node.
+func (c alipayClient) signIn(scopes ...string) map[string]any {
 	c.t.Helper()
-	code, err := c.s.Login(c.keys.AppID, user, scopes...)
+	code, err := c.s.Login(c.keys.AppID, "alice", scopes...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestAlipayRefresh(t *testing.T) {
 		return c.send(c.query(alipayTokenMethod, nil),
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token.(string)}})
 	}
-	first := c.signIn("alice", "auth_user", "auth_zhima")
+	first := c.signIn("auth_user", "auth_zhima")
 	if token := first["access_token"].(string); !strings.HasPrefix(token, "composeB") || len(token) != 40 {
 		t.Errorf("token is %q", token)
 	}

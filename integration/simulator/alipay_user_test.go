@@ -40,7 +40,7 @@ func TestAlipayMigration(t *testing.T) {
 	old := map[string]any{"user_id": identity.UserID}
 	both := map[string]any{"user_id": identity.UserID, "open_id": identity.OpenID, "union_id": identity.UnionID}
 	open := map[string]any{"open_id": identity.OpenID, "union_id": identity.UnionID}
-	token := c.signIn("alice", "auth_user")["access_token"]
+	token := c.signIn("auth_user")["access_token"]
 	for i, step := range []struct {
 		user  string
 		stage Migration
@@ -57,7 +57,7 @@ func TestAlipayMigration(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, node := range []map[string]any{
-			c.signIn("alice"),
+			c.signIn(),
 			c.open(c.userInfo(token), "alipay_user_info_share_response"),
 		} {
 			got := make(map[string]any)
@@ -81,7 +81,7 @@ func TestAlipayMigration(t *testing.T) {
 func TestAlipayUserInfo(t *testing.T) {
 	s, clock := newAlipayTest(t)
 	c := clientOf(t, s, alipayApp)
-	token := c.signIn("alice", "auth_user")["access_token"]
+	token := c.signIn("auth_user")["access_token"]
 	node := c.open(c.userInfo(token), "alipay_user_info_share_response")
 	if node["code"] != "10000" || node["msg"] != "Success" || node["nick_name"] != "alice" || node["avatar"] == nil {
 		t.Errorf("node is %v", node)
@@ -112,10 +112,10 @@ func TestAlipayUserInfo(t *testing.T) {
 		t.Errorf("node is %v", node)
 	}
 
-	c.wantUserInfoError(c.signIn("alice")["access_token"], "40006", "isv.insufficient-user-permissions")
+	c.wantUserInfoError(c.signIn()["access_token"], "40006", "isv.insufficient-user-permissions")
 	c.wantUserInfoError("authusrB0123456789abcdef0123456789abcX01", "20001", "aop.invalid-auth-token")
 	c.wantUserInfoError("", "20001", "aop.invalid-auth-token")
-	c.wantUserInfoError(clientOf(t, s, alipayOther).signIn("alice", "auth_user")["access_token"], "20001", "aop.invalid-auth-token")
+	c.wantUserInfoError(clientOf(t, s, alipayOther).signIn("auth_user")["access_token"], "20001", "aop.invalid-auth-token")
 	clock.advance(15 * 24 * time.Hour)
 	c.wantUserInfoError(token, "20001", "aop.invalid-auth-token")
 }
