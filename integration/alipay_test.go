@@ -37,6 +37,13 @@ func TestAlipayAndWeChatOnOneSite(t *testing.T) {
 		t.Errorf("inline: %d %s", a.status, a.body)
 	}
 	g.post("/miniprogram/login", `{"program":"`+programA+`","code":"`+g.code(programC, "bob")+`"}`).expect(t, 401, "code_invalid")
+	withConsent, err := g.platform.Login(programC, "carol", "auth_user", "auth_zhima")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.get("/orders", inline(programC, withConsent)); a.status != http.StatusOK {
+		t.Errorf("a code of other scopes: %d %s", a.status, a.body)
+	}
 	if a := g.post("/miniprogram/logout", `{"everywhere":true}`, bearer(alipay)); a.status != http.StatusNoContent {
 		t.Errorf("logout: %d %s", a.status, a.body)
 	}

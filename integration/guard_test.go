@@ -16,6 +16,7 @@ import (
 func guarded(t *testing.T) *gateway {
 	t.Helper()
 	return start(t, setup{
+		options: withAlipay,
 		directive: `headers user cloudrun remote_user forwarded_user
 		header X-Tenant {http.auth.user.program}
 		public {
@@ -54,8 +55,12 @@ func (g *gateway) proven(program, user string) map[string]string {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	platform := "wechat"
+	if program == programC {
+		platform = "alipay"
+	}
 	return map[string]string{
-		"X-User-Id": who.OpenID, "X-User-Platform": "wechat", "X-User-Program": program,
+		"X-User-Id": who.OpenID, "X-User-Platform": platform, "X-User-Program": program,
 		"X-User-Openid": who.OpenID, "X-User-Unionid": who.UnionID,
 		"X-Wx-Openid": who.OpenID, "X-Wx-Appid": program, "X-Wx-Unionid": who.UnionID, "X-Wx-Source": "wx_client",
 		"X-Wx-Call-Id": "*", "X-Original-Forwarded-For": "127.0.0.1",
@@ -92,8 +97,12 @@ func forgeries() map[string]string {
 // the gateway proved, on a protected route and on a public one.
 func TestForgedHeaders(t *testing.T) {
 	g := guarded(t)
-	token := g.login(programA, "alice")
-	proven := g.proven(programA, "alice")
+	for _, program := range []string{programA, programC} {
+		t.Run(program, func(t *testing.T) { forgeHeaders(t, g, g.login(program, "alice"), g.proven(program, "alice")) })
+	}
+}
+
+func forgeHeaders(t *testing.T, g *gateway, token string, proven map[string]string) {
 	for name, forged := range forgeries() {
 		t.Run(name, func(t *testing.T) {
 			a := g.raw("GET /orders HTTP/1.1\nHost: x\n" + forged + bearer(token) + "\n\n")
@@ -122,7 +131,12 @@ func TestForgedHeaders(t *testing.T) {
 // own way.
 func TestForgedUpgrade(t *testing.T) {
 	g := guarded(t)
-	token := g.login(programA, "alice")
+	for _, program := range []string{programA, programC} {
+		t.Run(program, func(t *testing.T) { forgeUpgrade(t, g, g.login(program, "alice"), g.proven(program, "alice")) })
+	}
+}
+
+func forgeUpgrade(t *testing.T, g *gateway, token string, proven map[string]string) {
 	for name, forged := range forgeries() {
 		if strings.HasPrefix(name, "connection") {
 			forged = strings.Replace(forged, "Connection: close", "Connection: Upgrade", 1)
@@ -135,7 +149,7 @@ func TestForgedUpgrade(t *testing.T) {
 			if a.status != http.StatusSwitchingProtocols {
 				t.Fatalf("answer is %d %s", a.status, a.body)
 			}
-			shown(t, a.body, g.proven(programA, "alice"))
+			shown(t, a.body, proven)
 			if got := identities(a.body, "Connection"); len(got) != 1 || got[0] != "Upgrade" {
 				t.Errorf("Connection is %q", got)
 			}
