@@ -81,7 +81,7 @@ func TestLoginRefusesBadInput(t *testing.T) {
 		"program of others":    {`{"program":"` + programB + `","code":"x"}`, 403, "program_not_allowed"},
 		"mock code":            {withCode("the code is a mock one"), 401, "code_invalid"},
 		"64 KiB and 1":         {padded(64<<10 + 1), 413, "request_too_large"},
-		"1 MB":                 {padded(1 << 20), 413, "request_too_large"},
+		"200 KiB":              {padded(200 << 10), 413, "request_too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := g.post("/miniprogram/login", test.body)

@@ -86,6 +86,7 @@ type gateway struct {
 	log      *logBuffer
 	process  *exec.Cmd
 	exited   chan error
+	launched int // where the log of this process begins
 	setup    setup
 }
 
@@ -204,6 +205,7 @@ func (g *gateway) launch() {
 		"GORACE=halt_on_error=1", "NO_PROXY=*",
 	)
 	g.process.Stdout, g.process.Stderr = g.log, g.log
+	g.launched = len(g.log.String())
 	if err := g.process.Start(); err != nil {
 		g.t.Fatal(err)
 	}
@@ -222,7 +224,7 @@ func (g *gateway) waitReady() error {
 			return fmt.Errorf("the gateway ended: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
-		if !strings.Contains(g.log.String(), "serving initial configuration") {
+		if !strings.Contains(g.log.String()[g.launched:], "serving initial configuration") {
 			continue
 		}
 		if conn, err := net.Dial("tcp", g.address); err == nil {
@@ -241,7 +243,10 @@ func (g *gateway) stop() {
 	}
 	_ = g.process.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-g.exited:
+	case err := <-g.exited:
+		if err != nil {
+			g.t.Errorf("the gateway ended: %v\n%s", err, g.log)
+		}
 	case <-time.After(patience):
 		_ = g.process.Process.Kill()
 		g.t.Errorf("the gateway does not stop\n%s", g.log)
