@@ -220,7 +220,7 @@ func (g *gateway) waitReady() error {
 	for time.Now().Before(deadline) {
 		select {
 		case err := <-g.exited:
-			g.exited <- err
+			g.process = nil
 			return fmt.Errorf("the gateway ended: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
