@@ -97,15 +97,20 @@ func newWorld(tb testing.TB, storeJSON, handlerJSON string) *world {
 	return &world{TB: tb, platform: platform, handler: handler, server: new(caddyhttp.Server)}
 }
 
-// request returns a request as a mini-program sends it, prepared as the server
-// does.
+// request returns a request with the header lines of a mini-program on a phone,
+// prepared as the server does. Like net/http, it makes the map with room for as
+// many fields as there are lines, Host among them.
 func (w *world) request(method, path, body, token string) (*httptest.ResponseRecorder, *http.Request) {
 	recorder := httptest.NewRecorder()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	r.Header = http.Header{
-		"Accept": {"*/*"}, "Accept-Encoding": {"gzip,compress,br,deflate"}, "Content-Type": {"application/json"},
-		"User-Agent": {"Mozilla/5.0 MicroMessenger/8.0.50 MiniProgramEnv/android"},
-		"Referer":    {"https://servicewechat.com/wx0123456789abcdef/0/page-frame.html"},
+	r.Header = make(http.Header, 9)
+	for _, line := range [...][2]string{
+		{"Connection", "keep-alive"}, {"Content-Type", "application/json"}, {"Charset", "utf-8"},
+		{"Accept-Encoding", "gzip,compress,br,deflate"}, {"Accept", "*/*"},
+		{"User-Agent", "Mozilla/5.0 MicroMessenger/8.0.50 MiniProgramEnv/android"},
+		{"Referer", "https://servicewechat.com/wx0123456789abcdef/0/page-frame.html"},
+	} {
+		r.Header[line[0]] = []string{line[1]}
 	}
 	if token != "" {
 		r.Header["Authorization"] = []string{"Bearer " + token}

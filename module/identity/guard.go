@@ -119,6 +119,10 @@ func isWebSocket(upgrade []string) bool {
 // applyConnection deletes the headers that options name, and leaves in
 // Connection nothing but the request for an upgrade, if there is one.
 func (g *Guard) applyConnection(h http.Header, options []string) (attempts int) {
+	if len(options) == 1 && (options[0] == "keep-alive" || options[0] == "close") {
+		delete(h, "Connection") // what nearly all requests say
+		return 0
+	}
 	upgrade := false
 	for _, line := range options {
 		for option := range strings.SplitSeq(line, ",") {
