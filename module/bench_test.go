@@ -105,8 +105,11 @@ func (w *world) request(method, path, body, token string) (*httptest.ResponseRec
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header = make(http.Header, 9)
 	for _, line := range [...][2]string{
-		{"Connection", "keep-alive"}, {"Content-Type", "application/json"}, {"Charset", "utf-8"},
-		{"Accept-Encoding", "gzip,compress,br,deflate"}, {"Accept", "*/*"},
+		{"Connection", "keep-alive"},
+		{"Content-Type", "application/json"},
+		{"Charset", "utf-8"},
+		{"Accept-Encoding", "gzip,compress,br,deflate"},
+		{"Accept", "*/*"},
 		{"User-Agent", "Mozilla/5.0 MicroMessenger/8.0.50 MiniProgramEnv/android"},
 		{"Referer", "https://servicewechat.com/wx0123456789abcdef/0/page-frame.html"},
 	} {
