@@ -35,11 +35,14 @@ func init() {
 //		user_id     openid|unionid|pseudonym
 //		headers     <preset>...
 //		header      <name> <value>
+//		decrypt [required] {
+//			<request matchers>
+//		}
 //		clients     wafer
 //		login_limit <number> <duration>
 //	}
 //
-// public and header may stand several times.
+// public, header and decrypt may stand several times.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	d := h.Dispenser
 	d.Next() // consume directive name
@@ -77,6 +80,8 @@ func parseHandlerOption(d *caddyfile.Dispenser, handler *module.Handler) error {
 		return arg.Strings(d, &handler.Headers)
 	case "header":
 		return parseHeader(d, handler)
+	case "decrypt":
+		return parseDecrypt(d, handler)
 	case "clients":
 		return arg.Strings(d, &handler.Clients)
 	case "login_limit":
@@ -96,6 +101,29 @@ func parsePublic(d *caddyfile.Dispenser, handler *module.Handler) error {
 		return d.Err("public needs at least one request matcher")
 	}
 	handler.PublicRaw = append(handler.PublicRaw, matchers)
+	return nil
+}
+
+// parseDecrypt adds a set of request matchers, all of which must match. Before
+// them the word required may stand, on the line of the option.
+func parseDecrypt(d *caddyfile.Dispenser, handler *module.Handler) error {
+	var route module.Decrypt
+	if d.NextArg() {
+		if d.Val() == "required" {
+			route.Required = true
+		} else {
+			d.Prev()
+		}
+	}
+	matchers, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
+	if err != nil {
+		return err
+	}
+	if len(matchers) == 0 {
+		return d.Err("decrypt needs at least one request matcher")
+	}
+	route.MatchRaw = caddyhttp.RawMatcherSets{matchers}
+	handler.Decrypt = append(handler.Decrypt, route)
 	return nil
 }
 

@@ -33,6 +33,11 @@ func init() { httpcaddyfile.RegisterGlobalOption("miniprogram", parseOption) }
 //			lifetime <duration>
 //			idle     <duration>
 //			per_user <number>
+//			recheck  <duration>
+//		}
+//		profile {
+//			keep    <duration>
+//			avatars <directory>
 //		}
 //		exchange {
 //			timeout     <duration>
@@ -50,7 +55,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.ArgErr()
 	}
 	app := new(module.App)
-	var session, exchange bool
+	var session, profile, exchange bool
 	for d.NextBlock(0) {
 		var err error
 		switch d.Val() {
@@ -62,6 +67,8 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			err = arg.Strings(d, &app.SealKeys)
 		case "session":
 			err = parseSection(d, &session, func() error { return parseSession(d, &app.Session) })
+		case "profile":
+			err = parseSection(d, &profile, func() error { return parseProfile(d, &app.Profile) })
 		case "exchange":
 			err = parseSection(d, &exchange, func() error { return parseExchange(d, &app.Exchange) })
 		default:
@@ -142,6 +149,19 @@ func parseSession(d *caddyfile.Dispenser, config *module.SessionConfig) error {
 		return arg.Duration(d, &config.Idle)
 	case "per_user":
 		return arg.Int(d, &config.PerUser, 1)
+	case "recheck":
+		return arg.Duration(d, &config.Recheck)
+	default:
+		return arg.Unrecognized(d)
+	}
+}
+
+func parseProfile(d *caddyfile.Dispenser, config *module.ProfileConfig) error {
+	switch d.Val() {
+	case "keep":
+		return arg.Duration(d, &config.Keep)
+	case "avatars":
+		return arg.String(d, &config.Avatars)
 	default:
 		return arg.Unrecognized(d)
 	}

@@ -17,8 +17,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/minigate/minigate/module/avatar"
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/profile"
 	"github.com/minigate/minigate/module/session"
 	"github.com/minigate/minigate/module/store"
 )
@@ -52,6 +54,9 @@ type App struct {
 	// How long sessions last.
 	Session SessionConfig `json:"session,omitzero"`
 
+	// How user information is kept.
+	Profile ProfileConfig `json:"profile,omitzero"`
+
 	// How platforms are called.
 	Exchange ExchangeConfig `json:"exchange,omitzero"`
 
@@ -83,6 +88,21 @@ type SessionConfig struct {
 
 	// How many sessions a user can have; a new one ends the oldest. Default: 10.
 	PerUser int `json:"per_user,omitempty"`
+
+	// After which time the platform is asked whether a user's session key is
+	// still good, before data is opened with it; and whether it is, where data
+	// could not be opened. Default: it is not asked.
+	Recheck caddy.Duration `json:"recheck,omitempty"`
+}
+
+// ProfileConfig says how user information is kept.
+type ProfileConfig struct {
+	// How long the profile of a user is kept who is not seen any more. Default:
+	// until it is deleted.
+	Keep caddy.Duration `json:"keep,omitempty"`
+
+	// The directory for pictures that users upload. Default: the store.
+	Avatars string `json:"avatars,omitempty"`
 }
 
 // ExchangeConfig says how platforms are called.
@@ -109,6 +129,9 @@ type runtime struct {
 	// pseudonyms are the ids of users on sites that want them.
 	pseudonyms *pseudonyms
 	directory  *directory
+	bringers   *bringers
+	profiles   *profile.Manager
+	avatars    avatar.Keeper
 }
 
 // CaddyModule returns the Caddy module information.
@@ -145,6 +168,10 @@ func (a *App) Validate() error {
 		return errors.New("no program is configured")
 	case a.Session.Lifetime < 0 || a.Session.Idle < 0 || a.Exchange.Timeout < 0:
 		return errors.New("durations must be above zero")
+	case a.Session.Recheck < 0 || a.Profile.Keep < 0:
+		return errors.New("recheck and keep must be above zero")
+	case a.Profile.Keep > 0 && a.Profile.Keep < shortestKeep:
+		return errors.New("keep of profiles must be at least one day")
 	case tooShort(a.Session.Lifetime) || tooShort(a.Session.Idle):
 		return errors.New("lifetime and idle of sessions must be at least one second")
 	case a.Session.PerUser < 0 || a.Exchange.Concurrency < 0:
@@ -152,6 +179,10 @@ func (a *App) Validate() error {
 	}
 	return nil
 }
+
+// shortestKeep is the least time to keep profiles: users who sign in every day
+// keep theirs.
+const shortestKeep = caddy.Duration(24 * time.Hour)
 
 // tooShort reports whether a duration that is set is less than sessions count.
 func tooShort(d caddy.Duration) bool { return d > 0 && d < caddy.Duration(time.Second) }
@@ -238,7 +269,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.secrets.start()
-	a.reseal()
+	a.maintain()
 	a.logger.Info("mini-program gateway is ready",
 		zap.Int("programs", len(a.programs)),
 		zap.Strings("keys", a.running.Load().keys.IDs()))
@@ -350,7 +381,8 @@ func (a *App) open() (*runtime, error) {
 			a.logger.Warn("session record", zap.String("user", digest), zap.Error(err))
 		},
 	})
-	return &runtime{
+	keep := time.Duration(a.Profile.Keep)
+	rt := &runtime{
 		state:      st,
 		sessions:   sessions,
 		keys:       a.keys,
@@ -359,7 +391,20 @@ func (a *App) open() (*runtime, error) {
 			store: st.store, keys: a.keys, now: time.Now,
 			warn: func(err error) { a.logger.Warn("user directory", zap.Error(err)) },
 		},
-	}, nil
+		bringers: &bringers{store: st.store, keys: a.keys},
+		profiles: profile.NewManager(profile.Options{
+			Store: a.metrics.timed(st.store), Keys: a.keys, Keep: keep,
+			Changed: func(subject string) { st.cache.Invalidate(subject) },
+			Warn: func(digest string, err error) {
+				a.logger.Warn("profile record", zap.String("user", digest), zap.Error(err))
+			},
+		}),
+		avatars: avatar.InStore(st.store, a.keys, keep),
+	}
+	if a.Profile.Avatars != "" {
+		rt.avatars = avatar.InDirectory(a.Profile.Avatars, keep)
+	}
+	return rt, nil
 }
 
 // Interface guards

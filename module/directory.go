@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
@@ -41,6 +42,9 @@ type knownRecord struct {
 	FirstID string `json:"first_id"`
 	// Since is when that was, in unix nanoseconds.
 	Since int64 `json:"since"`
+	// Others are the keys of the user's other ids, for the day when he is to be
+	// forgotten.
+	Others []string `json:"others,omitempty"`
 }
 
 // identify returns the identity of the user whom a grant names.
@@ -77,8 +81,8 @@ func (d *directory) identify(ctx context.Context, platform, program string, gran
 			first = *known
 		}
 	}
-	for _, key := range keys {
-		if err := d.remember(ctx, key, &first); err != nil {
+	for i, key := range keys {
+		if err := d.remember(ctx, key, slices.Delete(slices.Clone(keys), i, i+1), &first); err != nil {
 			return user, err
 		}
 	}
@@ -102,19 +106,22 @@ func (d *directory) get(ctx context.Context, key string) (*knownRecord, error) {
 
 // remember writes first under key, unless an earlier record has come there
 // meanwhile; then that becomes first.
-func (d *directory) remember(ctx context.Context, key string, first *knownRecord) error {
+func (d *directory) remember(ctx context.Context, key string, others []string, first *knownRecord) error {
 	known, err := d.get(ctx, key)
-	if err != nil || (known != nil && known.FirstID == first.FirstID) {
+	if err != nil || (known != nil && known.FirstID == first.FirstID && containsAll(known.Others, others)) {
 		return err
 	}
 	err = d.store.Update(ctx, key, func(old []byte) ([]byte, time.Duration, error) {
+		record := knownRecord{Key: key, FirstID: first.FirstID, Since: first.Since, Others: others}
 		if old != nil {
-			if known := d.open(key, old); known != nil && known.Since < first.Since {
-				*first = *known
+			if known := d.open(key, old); known != nil {
+				if known.Since < record.Since {
+					record.FirstID, record.Since = known.FirstID, known.Since
+					first.FirstID, first.Since = known.FirstID, known.Since
+				}
+				record.Others = union(known.Others, others)
 			}
 		}
-		record := *first
-		record.Key = key
 		plain, err := json.Marshal(record)
 		if err != nil {
 			return nil, 0, err
@@ -124,6 +131,88 @@ func (d *directory) remember(ctx context.Context, key string, first *knownRecord
 	})
 	if err != nil {
 		return fmt.Errorf("writing the directory of users: %w", err)
+	}
+	return nil
+}
+
+func containsAll(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(s string) bool { return !slices.Contains(have, s) })
+}
+
+func union(a, b []string) []string {
+	all := slices.Sorted(slices.Values(slices.Concat(a, b)))
+	return slices.Compact(all)
+}
+
+// idKeys returns the store keys of an id of which it is not known what kind it
+// is.
+func idKeys(platform, program, id string) []string {
+	if id == "" {
+		return nil
+	}
+	return []string{directoryKey(platform, program, "openid", id), directoryKey(platform, program, "userid", id)}
+}
+
+// resolve returns the user who has, or had, this id. If the directory does not
+// have it, it is an openid that never changed.
+func (d *directory) resolve(ctx context.Context, platform, program, id string) (identity.Identity, error) {
+	user := identity.Identity{Platform: platform, Program: program, OpenID: id}
+	for _, key := range idKeys(platform, program, id) {
+		known, err := d.get(ctx, key)
+		if err != nil {
+			return user, err
+		}
+		if known != nil && known.FirstID != id {
+			user.KnownAs = known.FirstID
+			return user, nil
+		}
+	}
+	return user, nil
+}
+
+// isUser reports whether a grant names user.
+func (d *directory) isUser(ctx context.Context, user identity.Identity, grant provider.Grant) (bool, error) {
+	for _, id := range []string{grant.OpenID, grant.UserID} {
+		if id != "" && (id == user.OpenID || id == user.FirstID()) {
+			return true, nil
+		}
+	}
+	if !grant.Renames {
+		return false, nil
+	}
+	for _, id := range []string{grant.OpenID, grant.UserID} {
+		if id == "" {
+			continue
+		}
+		known, err := d.resolve(ctx, user.Platform, user.Program, id)
+		if err != nil || known.FirstID() == user.FirstID() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// forget removes everything that the directory has of a user.
+func (d *directory) forget(ctx context.Context, user identity.Identity) error {
+	keys := append(idKeys(user.Platform, user.Program, user.OpenID), idKeys(user.Platform, user.Program, user.KnownAs)...)
+	for i := 0; i < len(keys); i++ { // keys grows on the way
+		known, err := d.get(ctx, keys[i])
+		if err != nil {
+			return err
+		}
+		if known == nil {
+			continue
+		}
+		for _, other := range append(known.Others, idKeys(user.Platform, user.Program, known.FirstID)...) {
+			if !slices.Contains(keys, other) {
+				keys = append(keys, other)
+			}
+		}
+	}
+	for _, key := range keys {
+		if err := d.store.Delete(ctx, key); err != nil {
+			return fmt.Errorf("deleting from the directory of users: %w", err)
+		}
 	}
 	return nil
 }

@@ -28,11 +28,20 @@ type userRequest struct {
 	visitor *visitor
 }
 
-// endpoints by their path below Handler.Endpoints.
+// endpoints by their path below Handler.Endpoints. Pictures are below avatarPath.
+//
+// PUT and DELETE have a POST of their own, because not every mini-program can
+// send them.
 var endpoints = map[string]endpoint{
-	"login":   {methods: []string{http.MethodPost}, serve: (*Handler).serveLogin},
-	"session": {methods: []string{http.MethodGet, http.MethodHead}, serveUser: (*Handler).serveSession},
-	"logout":  {methods: []string{http.MethodPost}, serveUser: (*Handler).serveLogout},
+	"login":           {methods: []string{http.MethodPost}, serve: (*Handler).serveLogin},
+	"session":         {methods: []string{http.MethodGet, http.MethodHead}, serveUser: (*Handler).serveSession},
+	"logout":          {methods: []string{http.MethodPost}, serveUser: (*Handler).serveLogout},
+	"decrypt":         {methods: []string{http.MethodPost}, serveUser: (*Handler).serveDecrypt},
+	"phone":           {methods: []string{http.MethodPost}, serveUser: (*Handler).servePhone},
+	"profile":         {methods: []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}, serveUser: (*Handler).serveProfile},
+	"profile/avatar":  {methods: []string{http.MethodPost}, serveUser: (*Handler).serveAvatarUpload},
+	"profile/delete":  {methods: []string{http.MethodPost}, serveUser: (*Handler).deleteProfile},
+	"profile/refresh": {methods: []string{http.MethodPost}, serveUser: (*Handler).serveProfileRefresh},
 }
 
 // isPrefix reports whether requests can have paths that begin with prefix,
@@ -47,6 +56,9 @@ func isPrefix(prefix string) bool {
 // reach an upstream. failure says what is wrong with the credential, if
 // anything is.
 func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, name string, cred *credential, failure *Error) error {
+	if picture, ok := isAvatar(name); ok {
+		return h.serveAvatar(w, r, picture)
+	}
 	e, ok := endpoints[name]
 	switch {
 	case !ok:
@@ -79,7 +91,7 @@ func (h *Handler) userRequest(r *http.Request, cred *credential) (user *userRequ
 	switch {
 	case cred.isCode():
 		var result signedIn
-		if result, user.runtime, failure = h.signIn(r, cred, session.Login{}); failure != nil {
+		if result, user.runtime, failure = h.signIn(r, cred.program, signIn{code: cred.code}); failure != nil {
 			return nil, "", failure
 		}
 		user.session, token = result.session, result.token

@@ -53,8 +53,12 @@ var (
 	errUnionIDMissing   = newError(http.StatusForbidden, "unionid_missing", "the platform did not tell the unionid that this site needs")
 	errNotFound         = newError(http.StatusNotFound, "not_found", "there is no such endpoint")
 	errMethod           = newError(http.StatusMethodNotAllowed, "method_not_allowed", "the method is not allowed here")
+	errKeyStale         = newError(http.StatusConflict, "session_key_stale", "sign in again, then obtain the data again: what you have cannot be opened any more")
+	errConsentRequired  = newError(http.StatusConflict, "consent_required", "the user did not agree to this, or took it back; ask again")
+	errVersionConflict  = newError(http.StatusConflict, "version_conflict", "the profile has changed since; read it again")
 	errTooLarge         = newError(http.StatusRequestEntityTooLarge, "request_too_large", "the request body is larger than 64 KiB")
 	errMediaType        = newError(http.StatusUnsupportedMediaType, "unsupported_media_type", "the request body must be application/json")
+	errDataInvalid      = newError(http.StatusUnprocessableEntity, "data_invalid", "the data is not what the platform gave to this user")
 	errRateLimited      = newError(http.StatusTooManyRequests, "rate_limited", "too many requests, try again later")
 	errMisconfigured    = newError(http.StatusInternalServerError, "program_misconfigured", "the program is not set up rightly; its operator has been told")
 	errPlatform         = newError(http.StatusBadGateway, "platform_error", "the platform gave an answer that cannot be used")
@@ -107,7 +111,11 @@ func platformError(err error) *Error {
 		return errRateLimited.retryAfter(e.RetryAfter)
 	case provider.Misconfigured:
 		return errMisconfigured
-	case provider.Unavailable:
+	case provider.KeyStale:
+		return errKeyStale
+	case provider.ConsentMissing:
+		return errConsentRequired
+	case provider.Unavailable, provider.TokenRejected:
 		return errPlatformDown.retryAfter(e.RetryAfter)
 	default:
 		return errPlatform

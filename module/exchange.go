@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/provider"
-	"github.com/minigate/minigate/module/session"
 )
 
 // answerKept is for how long the outcome of an exchange is kept for the client
@@ -20,28 +19,31 @@ import (
 // again on its own when an answer is late.
 const answerKept = 10 * time.Second
 
-// exchangeKey names a login code. Its parts cannot run into each other, and it
-// does not hold the code.
+// codeUse says what a code is exchanged for.
+type codeUse int
+
+const (
+	forLogin codeUse = iota
+	forPhone
+	forProfile
+)
+
+// exchangeKey names a code. It does not hold it.
 type exchangeKey struct {
+	use     codeUse
 	program string
 	code    [sha256.Size]byte
-}
-
-// signedIn is the outcome of an exchange that succeeded.
-type signedIn struct {
-	session *session.Session
-	token   string
 }
 
 // attempt is one exchange, under way or ended.
 type attempt struct {
 	client string
 	done   chan struct{} // closed when result and err are set
-	result signedIn
+	result any
 	err    error
 }
 
-// exchanges sees to it that each login code is exchanged once: requests that
+// exchanges sees to it that each code is exchanged once: requests that
 // bring the same code while it is under way, or within 10 seconds after, get
 // the same answer, if they come from the same client. It is safe for concurrent
 // use.
@@ -71,11 +73,18 @@ func newExchanges(ctx context.Context) *exchanges {
 // errForeignCode says that another client brought the code first.
 var errForeignCode = errors.New("the code was brought by another client before")
 
-// do returns the outcome of exchanging a code of a program, which the client at
-// this address brought. exchange is called if nobody exchanged the code before;
-// its context does not end with ctx.
-func (e *exchanges) do(ctx context.Context, program, code, client string, exchange func(context.Context) (signedIn, error)) (signedIn, error) {
-	key := exchangeKey{program, sha256.Sum256([]byte(code))}
+// once returns the outcome of exchanging a code of a program, which this client
+// brought. exchange is called if nobody exchanged the code before; its context
+// does not end with ctx.
+func once[T any](ctx context.Context, e *exchanges, use codeUse, program, code, client string, exchange func(context.Context) (T, error)) (T, error) {
+	result, err := e.do(ctx, exchangeKey{use, program, sha256.Sum256([]byte(code))}, client, func(ctx context.Context) (any, error) {
+		return exchange(ctx)
+	})
+	typed, _ := result.(T)
+	return typed, err
+}
+
+func (e *exchanges) do(ctx context.Context, key exchangeKey, client string, exchange func(context.Context) (any, error)) (any, error) {
 	e.mu.Lock()
 	e.forget()
 	a, known := e.attempts[key]
@@ -93,19 +102,19 @@ func (e *exchanges) do(ctx context.Context, program, code, client string, exchan
 	e.mu.Unlock()
 
 	if a.client != client {
-		return signedIn{}, errForeignCode
+		return nil, errForeignCode
 	}
 	select {
 	case <-a.done:
 		return a.result, a.err
 	case <-ctx.Done():
-		return signedIn{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
 // contained runs exchange and makes an error of a panic: it runs outside the
 // request that the server would contain it in.
-func contained(ctx context.Context, exchange func(context.Context) (signedIn, error)) (result signedIn, err error) {
+func contained(ctx context.Context, exchange func(context.Context) (any, error)) (result any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("panic of type %T while exchanging a code", cause)
@@ -115,7 +124,7 @@ func contained(ctx context.Context, exchange func(context.Context) (signedIn, er
 }
 
 // end publishes the outcome of an attempt.
-func (e *exchanges) end(key exchangeKey, a *attempt, result signedIn, err error) {
+func (e *exchanges) end(key exchangeKey, a *attempt, result any, err error) {
 	a.result, a.err = result, err
 	close(a.done)
 	e.mu.Lock()

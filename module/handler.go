@@ -24,7 +24,8 @@ func init() { caddy.RegisterModule(Handler{}) }
 // somebody, serves the endpoints by which clients sign in and out, validates
 // the session that a request shows, sets the identity headers, and provides the
 // placeholders {http.auth.user.id}, .platform, .program, .openid, .unionid,
-// .phone, .nickname, .session and .auth_time, which are empty where unknown.
+// .phone, .phone_e164, .nickname, .avatar_url, .session, .auth_time,
+// .verified.<field> and .stated.<field>, which are empty where unknown.
 //
 // A request without a valid session is answered 401 with a JSON object, or
 // handed to the site's error routes, if it has any.
@@ -56,6 +57,11 @@ type Handler struct {
 	// More headers to send. Values may hold placeholders; a header whose value
 	// is empty is not sent. Clients cannot set these headers.
 	ExtraHeaders []ExtraHeader `json:"extra_headers,omitempty"`
+
+	// Requests whose bodies carry open data of a platform (encrypted for the
+	// mini-program's server): the upstream gets them as verified plain JSON, with
+	// the header X-Data-Verified.
+	Decrypt []Decrypt `json:"decrypt,omitempty"`
 
 	// The legacy client protocols to speak as well: wafer.
 	Clients []string `json:"clients,omitempty"`
@@ -122,6 +128,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.prefix = strings.TrimSuffix(h.Endpoints, "/") + "/"
 	if err := h.provisionPublic(ctx); err != nil {
 		return err
+	}
+	for i := range h.Decrypt {
+		if err := h.Decrypt[i].provision(ctx); err != nil {
+			return err
+		}
 	}
 	if err := h.provisionHeaders(); err != nil {
 		return err

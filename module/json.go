@@ -41,23 +41,40 @@ func writeJSON(w http.ResponseWriter, status int, body any) error {
 // readJSON decodes the body of r, one JSON object, into dst. An absent body
 // leaves dst as it is if optional.
 func readJSON(r *http.Request, dst any, optional bool) *Error {
+	data, failure := readObject(r, optional)
+	if failure != nil || data == nil {
+		return failure
+	}
+	if json.Unmarshal(data, dst) != nil {
+		return errInvalidRequest
+	}
+	return nil
+}
+
+// readObject returns the body of r, one JSON object; nil for an absent one if
+// optional.
+func readObject(r *http.Request, optional bool) ([]byte, *Error) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge), len(data) > maxBody:
-		return errTooLarge
+		return nil, errTooLarge
 	case err != nil:
-		return errInvalidRequest
+		return nil, errInvalidRequest
 	case len(data) == 0 && optional:
-		return nil
+		return nil, nil
+	case !isJSON(r.Header):
+		return nil, errMediaType
+	case !isPlainObject(data):
+		return nil, errInvalidRequest
 	}
-	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		return errMediaType
-	}
-	if !isPlainObject(data) || json.Unmarshal(data, dst) != nil {
-		return errInvalidRequest
-	}
-	return nil
+	return data, nil
+}
+
+// isJSON reports whether a header says that the body is JSON.
+func isJSON(header http.Header) bool {
+	mediaType, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	return err == nil && mediaType == "application/json"
 }
 
 // isPlainObject reports whether data is exactly one JSON object in which no

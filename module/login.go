@@ -4,6 +4,7 @@
 package module
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,8 +14,8 @@ import (
 	"github.com/minigate/minigate/module/session"
 )
 
-// loginRequest is the body of POST /login. Members it does not name are for
-// later steps, or for later versions, and are passed over.
+// loginRequest is the body of POST /login, which may have open data, too.
+// Members that are not known are for later versions, and are passed over.
 type loginRequest struct {
 	Program string `json:"program"`
 	Code    string `json:"code"`
@@ -27,6 +28,8 @@ type loginAnswer struct {
 	TokenType   string     `json:"token_type"`
 	ExpiresIn   int64      `json:"expires_in"`
 	User        userAnswer `json:"user"`
+	// Data is what was inside of the open data that came along.
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 // userAnswer tells a client who it is.
@@ -49,15 +52,23 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if cred.isCode() {
 		return writeError(w, r, errAmbiguous)
 	}
-	var body loginRequest
-	if failure := readJSON(r, &body, false); failure != nil {
+	raw, failure := readObject(r, false)
+	if failure != nil {
 		return writeError(w, r, failure)
 	}
-	if body.Code == "" {
+	var body loginRequest
+	if json.Unmarshal(raw, &body) != nil || body.Code == "" {
 		return writeError(w, r, errInvalidRequest)
 	}
-	login := session.Login{Replaces: h.shownSession(r, cred)}
-	result, rt, failure := h.signIn(r, &credential{code: body.Code, program: body.Program}, login)
+	data, failure := readOpenData(raw)
+	if failure != nil {
+		return writeError(w, r, failure)
+	}
+	if !data.isAny() {
+		data = nil
+	}
+	in := signIn{code: body.Code, login: session.Login{Replaces: h.shownSession(r, cred)}, data: data}
+	result, rt, failure := h.signIn(r, body.Program, in)
 	if failure != nil {
 		return writeError(w, r, failure)
 	}
@@ -66,12 +77,16 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request, cred *crede
 		return writeError(w, r, failure)
 	}
 	end, _ := rt.sessions.Expiry(result.session)
-	return writeJSON(w, http.StatusOK, loginAnswer{
+	answer := loginAnswer{
 		AccessToken: result.token,
 		TokenType:   "Bearer",
 		ExpiresIn:   secondsUntil(end),
 		User:        newUserAnswer(v.claims),
-	})
+	}
+	if result.data != nil {
+		answer.Data = result.data.plain
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 // shownSession returns the session that cred shows, or nil if it shows none
@@ -91,15 +106,15 @@ func (h *Handler) shownSession(r *http.Request, cred *credential) *session.Sessi
 	return s
 }
 
-// signIn signs in the user whose login code cred holds, within the site's
-// limits.
-func (h *Handler) signIn(r *http.Request, cred *credential, login session.Login) (signedIn, *runtime, *Error) {
-	p, failure := h.program(r, cred.program)
+// signIn signs in the user of the program with the given app id, within the
+// site's limits. It completes in.
+func (h *Handler) signIn(r *http.Request, appID string, in signIn) (signedIn, *runtime, *Error) {
+	p, failure := h.program(r, appID)
 	if failure != nil {
 		return signedIn{}, nil, failure
 	}
-	client := clientAddress(r)
-	if wait, ok := h.limiter.allow(client); !ok {
+	in.client, in.serves = clientAddress(r), h.serves
+	if wait, ok := h.limiter.allow(in.client); !ok {
 		p.metrics.login(errRateLimited.Word)
 		return signedIn{}, nil, errRateLimited.retryAfter(wait)
 	}
@@ -107,7 +122,7 @@ func (h *Handler) signIn(r *http.Request, cred *credential, login session.Login)
 	if err != nil {
 		return signedIn{}, nil, h.storeFailure(r, err)
 	}
-	result, failure := h.app.signIn(r.Context(), rt, p, cred.code, client, login, h.serves)
+	result, failure := h.app.signIn(r.Context(), rt, p, in)
 	return result, rt, failure
 }
 

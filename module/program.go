@@ -36,7 +36,8 @@ type program struct {
 
 	provider atomic.Pointer[provider.Provider] // replaced when a secret file changes
 	slots    chan struct{}
-	breaker  *gobreaker.CircuitBreaker[provider.Grant]
+	breaker  *gobreaker.CircuitBreaker[struct{}]
+	token    appToken
 }
 
 // loadProgram loads the program that raw configures.
@@ -56,10 +57,11 @@ func loadProgram(ctx caddy.Context, raw json.RawMessage, app *App) (*program, er
 		logger:   app.logger.With(zap.String("platform", g.name), zap.String("program", first.AppID())),
 		metrics:  app.metrics.program(g.name, first.AppID()),
 		slots:    make(chan struct{}, max(app.Exchange.Concurrency, 0)), // Validate refuses what is below zero
+		token:    appToken{gate: make(chan struct{}, 1)},
 	}
 	p.provider.Store(&first)
 	p.metrics.breaker(gobreaker.StateClosed)
-	p.breaker = gobreaker.NewCircuitBreaker[provider.Grant](gobreaker.Settings{
+	p.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         p.appID,
 		Timeout:      breakerPause,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
@@ -89,25 +91,40 @@ func loadProvider(ctx caddy.Context, g *guest) (provider.Provider, error) {
 	return p, nil
 }
 
+// abilities returns the provider in use, for what it can do beyond signing in.
+func (p *program) abilities() any { return *p.provider.Load() }
+
 // exchange trades a login code for a grant, within the program's limits.
 func (p *program) exchange(ctx context.Context, code string) (provider.Grant, error) {
+	start := time.Now()
+	grant, err := call(ctx, p, func(ctx context.Context) (provider.Grant, error) {
+		return (*p.provider.Load()).Exchange(ctx, code)
+	})
+	if !errors.As(err, new(notSentError)) {
+		p.metrics.exchanged(time.Since(start))
+	}
+	return grant, err
+}
+
+// call runs a call to the platform of p within the program's limits.
+func call[T any](ctx context.Context, p *program, run func(context.Context) (T, error)) (result T, err error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	default:
-		return provider.Grant{}, notSentError{errors.New("too many calls are under way")}
+		return result, notSentError{errors.New("too many calls are under way")}
 	}
-	start := time.Now()
-	grant, err := p.breaker.Execute(func() (provider.Grant, error) {
+	_, err = p.breaker.Execute(func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, p.timeout)
 		defer cancel()
-		return (*p.provider.Load()).Exchange(ctx, code)
+		var err error
+		result, err = run(ctx)
+		return struct{}{}, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return provider.Grant{}, notSentError{err}
+		return result, notSentError{err}
 	}
-	p.metrics.exchanged(time.Since(start))
-	return grant, err
+	return result, err
 }
 
 // answered reports whether the platform gave an answer of its own. Only the

@@ -128,7 +128,7 @@ func watchSealKeys(a *App) *watchedSecret {
 			if err := a.keys.Replace(masters...); err != nil {
 				return err
 			}
-			a.reseal()
+			a.maintainNow()
 			return nil
 		},
 	}

@@ -4,6 +4,7 @@
 package module
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/profile"
 	"github.com/minigate/minigate/module/session"
 )
 
@@ -21,6 +23,8 @@ import (
 // made once a session and shared by its requests; nil is nobody.
 type visitor struct {
 	claims  *identity.Claims
+	session *session.Session
+	profile *profile.Profile // nil where it cannot be read
 	headers []headerValue
 	// placeholders is the user's part of the replacer.
 	placeholders caddy.ReplacerFunc
@@ -138,9 +142,18 @@ func (h *Handler) newVisitor(r *http.Request, rt *runtime, s *session.Session) (
 	if failure != nil {
 		return &visitor{failure: failure}, nil
 	}
+	p, err := h.loadProfile(r.Context(), rt, s.Subject)
+	if err != nil {
+		return nil, err
+	}
 	claims := &identity.Claims{Identity: s.Identity, ID: id, SessionID: s.ID, AuthTime: s.IssuedAt()}
+	if p != nil && p.Version > 0 {
+		claims.Verified, claims.Stated = &p.Verified, &p.Stated
+	}
 	return &visitor{
 		claims:       claims,
+		session:      s,
+		profile:      p,
 		headers:      h.headers.values(claims),
 		placeholders: placeholders(claims),
 	}, nil
@@ -162,6 +175,11 @@ var anonymousPlaceholders = placeholders(nil)
 
 // forward hands the request to next, with the visitor's identity.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visitor) error {
+	if len(h.Decrypt) > 0 {
+		if err := h.openBody(r, v); err != nil {
+			return h.refuseBody(w, r, err)
+		}
+	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if v == nil {
 		repl.Map(anonymousPlaceholders)
@@ -173,6 +191,15 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 	header := w.Header()
 	header["Vary"] = append(header["Vary"], h.vary...)
 	return next.ServeHTTP(w, r)
+}
+
+// refuseBody answers a request whose body could not be opened.
+func (h *Handler) refuseBody(w http.ResponseWriter, r *http.Request, err error) error {
+	var failure *Error
+	if errors.As(err, &failure) {
+		return h.refuse(w, r, new(credential), failure)
+	}
+	return err
 }
 
 // serveAnonymous serves a request that shows no session, or a bad one, if the
@@ -222,7 +249,7 @@ func (h *Handler) removeOwn(r *http.Request, cred *credential) {
 // serveInline signs the user in whose login code the request carries, and hands
 // the request on.
 func (h *Handler) serveInline(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, cred *credential) error {
-	result, rt, failure := h.signIn(r, cred, session.Login{})
+	result, rt, failure := h.signIn(r, cred.program, signIn{code: cred.code})
 	if failure != nil {
 		return h.serveAnonymous(w, r, next, cred, failure)
 	}

@@ -14,27 +14,31 @@ import (
 	"github.com/minigate/minigate/module/session"
 )
 
-// signIn exchanges a login code, which came from the address client, and makes
-// a session of what the platform says. login holds what is known of it before;
-// serves says why the site does not serve a user, or nil if it does.
-func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client string, login session.Login, serves func(identity.Identity) *Error) (signedIn, *Error) {
-	result, err := rt.state.exchanges.do(ctx, p.appID, code, client, func(ctx context.Context) (signedIn, error) {
-		grant, err := p.exchange(ctx, code)
-		if err != nil {
-			return signedIn{}, err
-		}
-		login.PlatformKey = grant.SessionKey
-		if login.User, err = rt.directory.identify(ctx, p.platform, p.appID, grant); err != nil {
-			return signedIn{}, &storeError{err}
-		}
-		if failure := serves(login.User); failure != nil {
-			return signedIn{}, failure
-		}
-		s, token, err := rt.sessions.Create(ctx, login)
-		if err != nil {
-			return signedIn{}, &storeError{err}
-		}
-		return signedIn{session: s, token: token}, nil
+// signIn is a sign-in of somebody who brought a login code.
+type signIn struct {
+	code string
+	// client is the address it came from.
+	client string
+	// login holds what is known of it before.
+	login session.Login
+	// data is open data that came with the code; nil without.
+	data *openData
+	// serves says why the site does not serve a user, or nil if it does.
+	serves func(identity.Identity) *Error
+}
+
+// signedIn is the outcome of a sign-in that succeeded.
+type signedIn struct {
+	session *session.Session
+	token   string
+	// data is what was inside of the open data; nil without.
+	data *opened
+}
+
+// signIn exchanges a login code and makes a session of what the platform says.
+func (a *App) signIn(ctx context.Context, rt *runtime, p *program, in signIn) (signedIn, *Error) {
+	result, err := once(ctx, rt.state.exchanges, forLogin, p.appID, in.code, in.client, func(ctx context.Context) (signedIn, error) {
+		return a.exchange(ctx, rt, p, in)
 	})
 	if err == nil {
 		p.metrics.login("ok")
@@ -42,9 +46,63 @@ func (a *App) signIn(ctx context.Context, rt *runtime, p *program, code, client 
 			zap.String("user", rt.keys.Digest(result.session.Subject)))
 		return result, nil
 	}
-	failure := p.signInFailure(err)
+	failure := p.callFailure(err)
 	p.metrics.login(failure.Word)
 	return signedIn{}, failure
+}
+
+// exchange does what signIn does for a code that is new. Whatever can be wrong
+// is found before there is a session, which nobody would be told of.
+func (a *App) exchange(ctx context.Context, rt *runtime, p *program, in signIn) (result signedIn, err error) {
+	grant, err := p.exchange(ctx, in.code)
+	if err != nil {
+		return result, err
+	}
+	login := in.login
+	login.PlatformKey = grant.SessionKey
+	if login.User, err = rt.directory.identify(ctx, p.platform, p.appID, grant); err != nil {
+		return result, &storeError{err}
+	}
+	if failure := in.serves(login.User); failure != nil {
+		return result, failure
+	}
+	if in.data != nil {
+		var failure *Error
+		if result.data, failure = a.openAtLogin(ctx, rt, p, login, in.data); failure != nil {
+			return result, failure
+		}
+	}
+	if result.session, result.token, err = rt.sessions.Create(ctx, login); err != nil {
+		return result, &storeError{err}
+	}
+	if result.data != nil {
+		if failure := rt.remember(ctx, p, author(result.session), result.data); failure != nil {
+			return result, failure
+		}
+	}
+	return result, nil
+}
+
+// openAtLogin opens data that came with a login code: with the session key that
+// the code brought, or one of those before it.
+func (a *App) openAtLogin(ctx context.Context, rt *runtime, p *program, login session.Login, d *openData) (*opened, *Error) {
+	o := &opener{app: a, rt: rt, p: p, user: login.User}
+	from, ok := p.abilities().(provider.OpenData)
+	if !ok {
+		return o.open(ctx, d)
+	}
+	if !d.isEncrypted() && !d.isVerifiable() {
+		return nil, errInvalidRequest
+	}
+	keys, err := rt.sessions.StoredKeys(ctx, login.User.Subject())
+	if err != nil {
+		return nil, p.storeFailure(err)
+	}
+	keys = append([]session.PlatformKey{{Key: login.PlatformKey}}, keys...)
+	if plain := tryKeys(from, login.User.OpenID, keys, d); plain != nil {
+		return &opened{plain, from}, nil
+	}
+	return nil, errDataInvalid
 }
 
 // storeError says that the platform's grant could not be kept.
@@ -53,19 +111,19 @@ type storeError struct{ cause error }
 func (e *storeError) Error() string { return e.cause.Error() }
 func (e *storeError) Unwrap() error { return e.cause }
 
-// signInFailure translates what went wrong and tells the operator, as loudly as
-// he has to act.
-func (p *program) signInFailure(err error) *Error {
+// callFailure translates what went wrong with a code, or another call to the
+// platform, and tells the operator as loudly as he has to act.
+func (p *program) callFailure(err error) *Error {
 	var unstored *storeError
 	var refused *Error
 	switch {
 	case errors.As(err, &refused):
 		return refused
 	case errors.As(err, &unstored):
-		p.logger.Error("session cannot be stored", zap.Error(err))
+		p.logger.Error("store cannot be used", zap.Error(err))
 		return errStore.retryAfter(0)
 	case errors.Is(err, errForeignCode):
-		p.logger.Info("login code refused", zap.Error(err))
+		p.logger.Info("code refused", zap.Error(err))
 		return errCodeUsed
 	case errors.Is(err, context.Canceled):
 		return errPlatformDown.retryAfter(0)
@@ -82,7 +140,7 @@ func (p *program) signInFailure(err error) *Error {
 	case failure.Status >= 500:
 		p.logger.Warn("platform call failed", fields...)
 	default:
-		p.logger.Info("login refused", fields...)
+		p.logger.Info("platform refused", fields...)
 	}
 	return failure
 }

@@ -30,6 +30,13 @@ type state struct {
 	ctx       context.Context // ends with the state
 	cancel    context.CancelFunc
 	done      sync.WaitGroup
+
+	// maintenance is what the last round of maintenance was for, and when.
+	maintenance struct {
+		sync.Mutex
+		of string
+		at time.Time
+	}
 }
 
 // openTimeout bounds the opening of a store.
@@ -90,7 +97,7 @@ func (s *state) watch(ctx context.Context) {
 	for {
 		err := s.store.Watch(ctx, session.RecordPrefix, store.Observer{
 			Started: s.cache.Trust,
-			Changed: func(key string) { s.cache.Invalidate(key[len(session.RecordPrefix):]) },
+			Changed: func(key string) { s.cache.Invalidate(session.SubjectOf(key)) },
 		})
 		if ctx.Err() != nil {
 			return

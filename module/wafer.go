@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/session"
 )
 
@@ -121,8 +120,8 @@ func (h *Handler) waferLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if cred.code == "" {
 		return fail(errInvalidRequest)
 	}
-	login := session.Login{Replaces: h.shownSession(r, cred), Join: waferJoin}
-	result, rt, failure := h.signIn(r, cred, login)
+	in := signIn{code: cred.code, login: session.Login{Replaces: h.shownSession(r, cred), Join: waferJoin}}
+	result, rt, failure := h.signIn(r, cred.program, in)
 	if failure != nil {
 		return fail(failure)
 	}
@@ -157,25 +156,24 @@ func (h *Handler) waferUserInfo(r *http.Request, rt *runtime, s *session.Session
 }
 
 // waferOpenData returns the user information that a login request carries in
-// encrypted form, or nil.
+// encrypted form, or nil, and keeps it.
 func (h *Handler) waferOpenData(r *http.Request, rt *runtime, s *session.Session) (info map[string]any) {
-	data, iv := r.Header.Get(waferEncryptedData), r.Header.Get(waferIV)
-	opener, ok := (*h.allowed[s.Identity.Program].provider.Load()).(provider.OpenData)
-	if !ok || data == "" || iv == "" {
+	d := &openData{EncryptedData: r.Header.Get(waferEncryptedData), IV: r.Header.Get(waferIV)}
+	if !d.isEncrypted() {
 		return nil
 	}
-	keys, err := rt.sessions.PlatformKeys(r.Context(), s.Subject)
-	if err != nil {
-		h.logger.Warn("user information of a wafer client is left out", zap.Error(err))
+	data, failure := h.opener(&userRequest{runtime: rt, session: s}).open(r.Context(), d)
+	if failure == nil {
+		failure = rt.remember(r.Context(), h.allowed[s.Identity.Program], author(s), data)
+	}
+	if failure != nil {
+		h.logger.Info("user information of a wafer client is left out", zap.String("error", failure.Word))
 		return nil
 	}
-	for _, key := range keys {
-		plain, err := opener.Decrypt(key, data, iv)
-		if err == nil && json.Unmarshal(plain, &info) == nil {
-			return info
-		}
+	if json.Unmarshal(data.plain, &info) != nil {
+		return nil
 	}
-	return nil
+	return info
 }
 
 // waferRefuse answers a request that shows no valid session, in a form in which

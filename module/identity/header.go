@@ -43,7 +43,7 @@ var presets = map[string][]Header{
 		{Name: "X-User-Program", Claim: program},
 		{Name: "X-User-Openid", Claim: openID},
 		{Name: "X-User-Unionid", Claim: unionID},
-		{Name: "X-User-Phone", Claim: func(c *Claims) string { return c.Phone }},
+		{Name: "X-User-Phone", Claim: (*Claims).Phone},
 	},
 	"cloudrun": {
 		{Name: "X-Wx-Openid", Claim: openID},
@@ -55,7 +55,7 @@ var presets = map[string][]Header{
 	},
 	"remote_user": {
 		{Name: "Remote-User", Claim: userID},
-		{Name: "Remote-Name", Claim: func(c *Claims) string { return c.Nickname }},
+		{Name: "Remote-Name", Claim: (*Claims).Nickname},
 	},
 	"forwarded_user": {
 		{Name: "X-Forwarded-User", Claim: userID},

@@ -7,10 +7,12 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -64,10 +66,9 @@ type Claims struct {
 	Identity
 	// ID is the id of the user by the site's choice (option user_id).
 	ID string
-	// Phone is the verified phone number; empty if unknown.
-	Phone string
-	// Nickname is empty if unknown.
-	Nickname string
+	// Verified is what the platform told of the user, Stated what he said himself.
+	// Nil where nothing is known.
+	Verified, Stated *UserInfo
 	// SessionID names the session. It is no credential.
 	SessionID string
 	// AuthTime is when the user signed in.
@@ -93,9 +94,13 @@ func (c *Claims) Lookup(name string) (value string, known bool) {
 	case "unionid":
 		return c.UnionID, true
 	case "phone":
-		return c.Phone, true
+		return c.Phone(), true
+	case "phone_e164":
+		return c.Verified.orEmpty().E164(), true
 	case "nickname":
-		return c.Nickname, true
+		return c.Nickname(), true
+	case "avatar_url":
+		return cmp.Or(c.Stated.orEmpty().AvatarURL, c.Verified.orEmpty().AvatarURL), true
 	case "session":
 		return c.SessionID, true
 	case "auth_time":
@@ -104,8 +109,37 @@ func (c *Claims) Lookup(name string) (value string, known bool) {
 		}
 		return strconv.FormatInt(c.AuthTime.Unix(), 10), true
 	default:
+		return c.lookupInfo(name)
+	}
+}
+
+// lookupInfo returns a field of user information: verified.<field> or
+// stated.<field>.
+func (c *Claims) lookupInfo(name string) (value string, known bool) {
+	source, field, _ := strings.Cut(name, ".")
+	var info *UserInfo
+	switch source {
+	case "verified":
+		info = c.Verified
+	case "stated":
+		info = c.Stated
+	default:
 		return "", false
 	}
+	if p := info.orEmpty().Field(field); p != nil {
+		return *p, true
+	}
+	return "", false
+}
+
+// Phone returns the verified telephone number, see UserInfo.Phone; empty if
+// unknown.
+func (c *Claims) Phone() string { return c.Verified.orEmpty().Phone() }
+
+// Nickname returns how the user wants to be called: by what he says himself, or
+// else by what the platform told. It proves nothing.
+func (c *Claims) Nickname() string {
+	return cmp.Or(c.Stated.orEmpty().Nickname, c.Verified.orEmpty().Nickname)
 }
 
 var anonymous Claims

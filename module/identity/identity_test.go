@@ -37,12 +37,17 @@ func TestSubjectKeepsUsersApart(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	claims := &Claims{
-		Identity: Identity{Platform: "wechat", Program: "wxA", OpenID: "o1", UnionID: "u1"}, ID: "id", Phone: "1", Nickname: "n", SessionID: "s",
+		Identity: Identity{Platform: "wechat", Program: "wxA", OpenID: "o1", UnionID: "u1"}, ID: "id", SessionID: "s",
 		AuthTime: time.Unix(1700000000, 0),
+		Verified: &UserInfo{Nickname: "platform's", PhoneNumber: "13580006666", CountryCode: "86", AvatarURL: "https://a.example/1"},
+		Stated:   &UserInfo{Nickname: "own", Email: "own@example.com", PhoneNumber: "1"},
 	}
 	for name, want := range map[string]string{
 		"id": "id", "platform": "wechat", "program": "wxA", "openid": "o1", "unionid": "u1",
-		"phone": "1", "nickname": "n", "session": "s", "auth_time": "1700000000",
+		"phone": "13580006666", "phone_e164": "+8613580006666", "nickname": "own", "avatar_url": "https://a.example/1",
+		"session": "s", "auth_time": "1700000000",
+		"verified.nickname": "platform's", "stated.nickname": "own", "verified.email": "", "stated.email": "own@example.com",
+		"stated.phone_number": "1", "verified.country_code": "86",
 	} {
 		if got, known := claims.Lookup(name); got != want || !known {
 			t.Errorf("%s is %q, %v", name, got, known)
@@ -51,7 +56,28 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s of nobody is %q, %v", name, got, known)
 		}
 	}
-	if _, known := claims.Lookup("session_key"); known {
-		t.Error("there must be no such placeholder")
+	for _, name := range []string{"session_key", "verified", "verified.", "verified.openid", "stated.", "email", "other.nickname", "Verified.nickname"} {
+		if _, known := claims.Lookup(name); known {
+			t.Errorf("there must be no placeholder %q", name)
+		}
+	}
+}
+
+// A number of mainland China is written as everybody there writes it; any other
+// one must not look like it.
+func TestPhone(t *testing.T) {
+	for _, test := range []struct{ number, country, phone, e164 string }{
+		{"13580006666", "86", "13580006666", "+8613580006666"},
+		{"2025550123", "1", "+12025550123", "+12025550123"},
+		{"13580006666", "", "", ""}, // of which country, nobody knows
+		{"", "86", "", ""},
+	} {
+		info := &UserInfo{PhoneNumber: test.number, CountryCode: test.country}
+		if got := info.Phone(); got != test.phone {
+			t.Errorf("%v: %q", test, got)
+		}
+		if got := info.E164(); got != test.e164 {
+			t.Errorf("%v: %q", test, got)
+		}
 	}
 }

@@ -30,6 +30,13 @@ const (
 	RateLimited
 	// Misconfigured: the operator must act (secret, IP list, permissions).
 	Misconfigured
+	// TokenRejected: the app token that the call was made with is not good any
+	// more, and the platform has done nothing else.
+	TokenRejected
+	// KeyStale: the session key is not, or no longer, the user's.
+	KeyStale
+	// ConsentMissing: the user did not agree to what was asked, or took it back.
+	ConsentMissing
 )
 
 // String returns the reason as a word for logs.
@@ -51,6 +58,12 @@ func (r Reason) String() string {
 		return "rate_limited"
 	case Misconfigured:
 		return "misconfigured"
+	case TokenRejected:
+		return "token_rejected"
+	case KeyStale:
+		return "key_stale"
+	case ConsentMissing:
+		return "consent_missing"
 	default:
 		return "unknown"
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/store"
 )
 
@@ -51,26 +52,64 @@ func (m *Manager) settle(subject string, err error) {
 	}
 }
 
-// PlatformKeys returns the platform's session keys of a user, the current one
-// first, then those that were replaced a few minutes ago at most.
-func (m *Manager) PlatformKeys(ctx context.Context, subject string) ([]string, error) {
+// Erase ends all sessions of a user and forgets everything that is kept with
+// them, except that there were sessions: their tokens are revoked. It returns
+// the names of the sessions that it ended.
+func (m *Manager) Erase(ctx context.Context, subject string) (ended []string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	err = m.update(ctx, subject, func(rec *record) error {
+		ended = nil
+		for _, s := range rec.Sessions {
+			ended = append(ended, s.ID)
+		}
+		*rec = record{Subject: subject}
+		return nil
+	})
+	m.settle(subject, err)
+	if err != nil {
+		return nil, fmt.Errorf("erasing sessions: %w", err)
+	}
+	return ended, nil
+}
+
+// Description tells what is kept of a user and his sessions. It holds no
+// credential and no key.
+type Description struct {
+	Identity identity.Identity
+	Sessions []DescribedSession
+	// PlatformKeys is how many session keys of the platform are kept.
+	PlatformKeys int
+}
+
+// DescribedSession is one session of a Description.
+type DescribedSession struct {
+	ID                            string
+	IssuedAt, ExpiresAt, LastUsed time.Time
+}
+
+// Describe tells what is kept of a user; nil if that is nothing.
+func (m *Manager) Describe(ctx context.Context, subject string) (*Description, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading session keys: %w", err)
+		return nil, fmt.Errorf("reading sessions: %w", err)
 	}
 	rec, err := openRecord(m.Keys, subject, sealed)
 	if err != nil {
-		return nil, fmt.Errorf("reading session keys: %w", err)
+		return nil, fmt.Errorf("reading sessions: %w", err)
 	}
-	rec.dropOldKeys(m.Now().Unix())
-	keys := make([]string, len(rec.Keys))
-	for i, key := range rec.Keys {
-		keys[i] = key.Key
+	d := &Description{Identity: rec.Identity, PlatformKeys: len(rec.Keys)}
+	for _, s := range rec.Sessions {
+		d.Sessions = append(d.Sessions, DescribedSession{
+			ID: s.ID, IssuedAt: time.Unix(s.IssuedAt, 0), ExpiresAt: time.Unix(s.ExpiresAt, 0), LastUsed: time.Unix(s.LastUsed, 0),
+		})
 	}
-	return keys, nil
+	return d, nil
 }
 
 // touch writes that a session is in use, in the background. At most one write

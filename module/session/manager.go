@@ -175,9 +175,9 @@ func (m *Manager) admit(rec *record, login Login, started recordSession) (admitt
 	if user.UnionID == "" {
 		user.UnionID = rec.Identity.UnionID // a platform that once told may not tell each time
 	}
-	changed = rec.Identity != user && len(rec.Sessions) > 0
+	newKey := rec.addKey(login.PlatformKey, now)
+	changed = (newKey || rec.Identity != user) && len(rec.Sessions) > 0
 	rec.Identity = user
-	rec.addKey(login.PlatformKey, now)
 
 	if login.Replaces != nil && login.Replaces.Subject == rec.Subject {
 		changed = rec.remove(login.Replaces.ID) || changed

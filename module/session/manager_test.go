@@ -218,8 +218,8 @@ func TestRevoke(t *testing.T) {
 	}
 	f.expect(secondToken, session.ErrRevoked)
 	f.expect(bob, nil)
-	if keys, err := f.PlatformKeys(t.Context(), first.Subject); err != nil || len(keys) != 0 {
-		t.Errorf("session keys are left: %q, %v", keys, err)
+	if keys, err := f.StoredKeys(t.Context(), first.Subject); err != nil || len(keys) != 0 {
+		t.Errorf("session keys are left: %v, %v", keys, err)
 	}
 	_, third := f.create(alice)
 	f.expect(third, nil)
@@ -282,51 +282,12 @@ func TestJoin(t *testing.T) {
 	}
 	f.expect(token, nil)
 	f.expect(other, nil)
-	if keys, err := f.PlatformKeys(t.Context(), first.Subject); err != nil || keys[0] != "k2" {
-		t.Errorf("keys are %q, %v", keys, err)
+	if keys, err := f.StoredKeys(t.Context(), first.Subject); err != nil || keys[0].Key != "k2" {
+		t.Errorf("keys are %v, %v", keys, err)
 	}
 	f.clock.advance(10 * time.Second)
 	if s, _ := join("k3"); s.ID == first.ID {
 		t.Error("joined too late")
-	}
-}
-
-// The platform replaces its session key when the user signs in again; data that
-// the phone encrypted before may arrive after.
-func TestPlatformKeys(t *testing.T) {
-	f := newFixture(t, nil)
-	keys := func() string {
-		t.Helper()
-		keys, err := f.PlatformKeys(t.Context(), alice.Subject())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Join(keys, " ")
-	}
-	for _, step := range []struct {
-		key  string
-		wait time.Duration
-		want string
-	}{
-		{"k1", 0, "k1"},
-		{"k1", time.Minute, "k1"},
-		{"k2", time.Minute, "k2 k1"},
-		{"k3", time.Minute, "k3 k2 k1"},
-		{"k4", 4 * time.Minute, "k4 k3 k2"},
-		{"k4", 90 * time.Second, "k4 k3"},
-		{"k3", time.Minute, "k3 k4"},
-		{"", 6 * time.Minute, "k3"},
-	} {
-		f.clock.advance(step.wait)
-		if _, _, err := f.Create(t.Context(), session.Login{User: alice, PlatformKey: step.key}); err != nil {
-			t.Fatal(err)
-		}
-		if got := keys(); got != step.want {
-			t.Errorf("after %q: keys are %q, want %q", step.key, got, step.want)
-		}
-	}
-	if keys, err := f.PlatformKeys(t.Context(), "nobody"); err != nil || keys != nil {
-		t.Errorf("keys of nobody: %q, %v", keys, err)
 	}
 }
 

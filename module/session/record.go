@@ -8,15 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 )
 
-// RecordPrefix begins the store keys of the users' records. The rest of such a
-// key is the subject.
+// RecordPrefix begins the store keys of everything that is kept of a user. The
+// key of his record goes on with the subject; those of what else is kept of him,
+// with the subject, a slash and a name.
 const RecordPrefix = "user/"
+
+// SubjectOf returns the subject in a store key that begins with RecordPrefix.
+func SubjectOf(key string) string {
+	subject, _, _ := strings.Cut(strings.TrimPrefix(key, RecordPrefix), "/")
+	return subject
+}
 
 // recordVersion is the version of the format that this code writes.
 const recordVersion = 1
@@ -45,10 +53,12 @@ type record struct {
 	Sessions []recordSession   `json:"sessions,omitempty"` // oldest first
 }
 
-// platformKey is a session key of the platform. Since is when it came.
+// platformKey is a session key of the platform. Since is when it came, Checked
+// when the platform last said that it is in force; unix seconds.
 type platformKey struct {
-	Key   string `json:"key"`
-	Since int64  `json:"since"`
+	Key     string `json:"key"`
+	Since   int64  `json:"since"`
+	Checked int64  `json:"checked,omitempty"`
 }
 
 // recordSession is one session of a user. Times are unix seconds.
@@ -103,27 +113,4 @@ func (rec *record) remove(id string) bool {
 	before := len(rec.Sessions)
 	rec.Sessions = slices.DeleteFunc(rec.Sessions, func(s recordSession) bool { return s.ID == id })
 	return len(rec.Sessions) < before
-}
-
-// addKey makes key the newest platform session key.
-func (rec *record) addKey(key string, now int64) {
-	rec.dropOldKeys(now)
-	if key == "" || (len(rec.Keys) > 0 && rec.Keys[0].Key == key) {
-		return
-	}
-	kept := slices.DeleteFunc(rec.Keys, func(k platformKey) bool { return k.Key == key })
-	rec.Keys = append([]platformKey{{Key: key, Since: now}}, kept...)
-	if len(rec.Keys) > keptKeys {
-		rec.Keys = rec.Keys[:keptKeys]
-	}
-}
-
-// dropOldKeys removes the keys that were replaced too long ago.
-func (rec *record) dropOldKeys(now int64) {
-	for i := 1; i < len(rec.Keys); i++ {
-		if now-rec.Keys[i-1].Since > int64(keyGrace/time.Second) {
-			rec.Keys = rec.Keys[:i]
-			return
-		}
-	}
 }

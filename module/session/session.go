@@ -47,6 +47,7 @@ type Session struct {
 	epoch      uint32
 	touching   atomic.Bool
 	prepared   atomic.Pointer[prepared]
+	keys       atomic.Pointer[[]platformKey] // nil until asked for
 }
 
 // IssuedAt returns when the user signed in.

@@ -8,6 +8,7 @@ package alipay
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -74,7 +75,10 @@ type Provider struct {
 	// PEM.
 	AlipayRootCert string `json:"alipay_root_cert,omitempty"`
 
-	// The key of the interface content encryption, 16 bytes in base64. Optional.
+	// The key of the interface content encryption, 16 bytes in base64: it opens
+	// the telephone numbers that my.getPhoneNumber gives to the mini-program. With
+	// app_auth_token it is the key of the merchant's mini-program. Optional.
+	// Without it no telephone number can be read.
 	AESKey string `json:"aes_key,omitempty"`
 
 	// The token by which a merchant authorized a third-party app to act for its
@@ -90,6 +94,7 @@ type Provider struct {
 	certificates *certificates // nil without certificates
 	appCert      *x509.Certificate
 	alipayKey    *rsa.PublicKey
+	aes          cipher.Block // nil without aes_key
 }
 
 // CaddyModule returns the Caddy module information.
@@ -117,6 +122,11 @@ func (p *Provider) Provision(ctx caddy.Context) error {
 	for _, secret := range []string{p.PrivateKey, p.AESKey, p.AppAuthToken} {
 		if secret != "" {
 			p.client.secrets = append(p.client.secrets, secret)
+		}
+	}
+	if p.AESKey != "" {
+		if p.aes, err = parseAESKey(p.AESKey); err != nil {
+			return err
 		}
 	}
 	if p.client.key, err = parsePrivateKey(p.PrivateKey); err != nil {
@@ -218,11 +228,6 @@ func (p *Provider) Validate() error {
 	case p.sandboxes() != 0 && p.sandboxes() != len(p.API):
 		return errors.New("api must not have the sandbox beside other hosts: its keys are not theirs")
 	}
-	if p.AESKey != "" {
-		if err := checkAESKey(p.AESKey); err != nil {
-			return err
-		}
-	}
 	if p.certificates != nil {
 		if err := p.checkCertificates(p.client.now()); err != nil {
 			return err
@@ -275,7 +280,8 @@ func (p *Provider) AppID() string { return p.ID }
 
 // Exchange implements provider.Provider.
 func (p *Provider) Exchange(ctx context.Context, code string) (provider.Grant, error) {
-	return p.client.exchange(ctx, code)
+	grant, _, err := p.client.exchange(ctx, code)
+	return grant, err
 }
 
 // Cleanup ends a download and closes the connections to the platform.
@@ -354,4 +360,7 @@ var (
 	_ caddy.CleanerUpper    = (*Provider)(nil)
 	_ caddyfile.Unmarshaler = (*Provider)(nil)
 	_ provider.Provider     = (*Provider)(nil)
+
+	_ provider.UserInfoCodes = (*Provider)(nil)
+	_ provider.SignedData    = (*Provider)(nil)
 )

@@ -28,6 +28,7 @@ const (
 	charset = "utf-8"
 
 	methodToken    = "alipay.system.oauth.token"
+	methodInfo     = "alipay.user.info.share"
 	methodDownload = "alipay.open.app.alipaycert.download"
 )
 
@@ -54,6 +55,10 @@ type keySource interface {
 	// publicKey returns the key of the certificate with the given serial number,
 	// which is empty if the answer names none.
 	publicKey(ctx context.Context, certSN string) (*rsa.PublicKey, error)
+
+	// known returns all keys that are held, for what names no certificate and is
+	// handed over by a client, who must not be able to make calls to the platform.
+	known() []*rsa.PublicKey
 }
 
 // fixedKey is the one public key of a program without certificates.
@@ -61,6 +66,9 @@ type fixedKey struct{ key *rsa.PublicKey }
 
 // publicKey implements keySource.
 func (k fixedKey) publicKey(context.Context, string) (*rsa.PublicKey, error) { return k.key, nil }
+
+// known implements keySource.
+func (k fixedKey) known() []*rsa.PublicKey { return []*rsa.PublicKey{k.key} }
 
 // params are the parameters of a call. Those that are empty are neither signed
 // nor sent.
@@ -73,23 +81,24 @@ type reply struct {
 	hidden []string // what the platform may repeat and no error may show
 }
 
-// exchange trades a login code for a grant.
+// exchange trades a login code for a grant, and for the user's access token, which
+// is a secret.
 //
 // https://opendocs.alipay.com/open/02ailc
-func (c *client) exchange(ctx context.Context, code string) (provider.Grant, error) {
+func (c *client) exchange(ctx context.Context, code string) (grant provider.Grant, token string, err error) {
 	if !isCode(code) {
-		return provider.Grant{}, &provider.Error{
+		return provider.Grant{}, "", &provider.Error{
 			Reason: provider.CodeMalformed,
 			Err:    errors.New("checking the code: it must have 1 to 64 letters and digits"),
 		}
 	}
-	r, err := c.call(ctx, methodToken, params{
+	r, err := c.call(ctx, methodToken, nil, params{
 		"grant_type":     "authorization_code",
 		"code":           code,
 		"app_auth_token": c.appAuthToken,
 	})
 	if err != nil {
-		return provider.Grant{}, err
+		return provider.Grant{}, "", err
 	}
 	r.hidden = append(r.hidden, code)
 	return c.readGrant(ctx, r)
@@ -111,9 +120,10 @@ func isCode(s string) bool {
 }
 
 // call signs and sends a request. The public parameters are in the query, where
-// the platform must find charset before it can read anything; the body has the
-// parameters of the method, which are no business of a proxy's log.
-func (c *client) call(ctx context.Context, method string, body params) (*reply, error) {
+// the platform must find charset before it can read anything, and with them what
+// it wants to find there; the body has the parameters of the method, which are no
+// business of a proxy's log.
+func (c *client) call(ctx context.Context, method string, more, body params) (*reply, error) {
 	query := params{
 		"app_id":              c.appID,
 		"method":              method,
@@ -125,6 +135,7 @@ func (c *client) call(ctx context.Context, method string, body params) (*reply, 
 		"app_cert_sn":         c.appCertSN,
 		"alipay_root_cert_sn": c.rootCertSN,
 	}
+	maps.Copy(query, more)
 	all := maps.Clone(query)
 	maps.Copy(all, body)
 	signature, err := sign(c.key, all.text())

@@ -127,45 +127,47 @@ func hasTwins(fields provider.Fields) bool {
 	return false
 }
 
-// readGrant turns the platform's answer into a grant.
-func (c *client) readGrant(ctx context.Context, r *reply) (provider.Grant, error) {
-	grant, err := c.judge(ctx, r)
-	if err != nil {
-		return provider.Grant{}, r.traced(err)
+// readGrant turns the platform's answer into a grant and the user's access token.
+func (c *client) readGrant(ctx context.Context, r *reply) (grant provider.Grant, token string, err error) {
+	fields, err := c.judge(ctx, r)
+	if err == nil {
+		grant, token, err = grantOf(fields)
 	}
-	return grant, nil
+	if err != nil {
+		return provider.Grant{}, "", r.traced(err)
+	}
+	return grant, token, nil
 }
 
-// judge reads a grant, or says why there is none. The order counts: nothing is
-// believed, and no certificate is asked for, before the signature is known to be
-// good; the one thing that need not be signed is a refusal, as nobody gains a
-// session by it.
-func (c *client) judge(ctx context.Context, r *reply) (provider.Grant, error) {
-	var none provider.Grant
+// judge returns the fields of an answer that is a success, or says why it is
+// none. The order counts: nothing is believed, and no certificate is asked for,
+// before the signature is known to be good; the one thing that need not be signed
+// is a refusal, as nobody gains anything by it.
+func (c *client) judge(ctx context.Context, r *reply) (provider.Fields, error) {
 	e, err := r.open()
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	node := e.node
 	if e.sign != "" {
 		if node, err = c.verify(ctx, e); err != nil {
-			return none, err
+			return nil, err
 		}
 	}
 	fields, err := r.fields(node)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	refused, err := c.refusal(r, e, fields)
 	switch {
 	case err != nil:
-		return none, err
+		return nil, err
 	case refused != nil:
-		return none, refused
+		return nil, refused
 	case e.sign == "":
-		return none, &provider.Error{Reason: provider.PlatformFault, Err: errUnsigned}
+		return nil, &provider.Error{Reason: provider.PlatformFault, Err: errUnsigned}
 	}
-	return grantOf(fields)
+	return fields, nil
 }
 
 // verify returns the node as it was signed. Where the signature was made before
@@ -185,11 +187,9 @@ func (c *client) verify(ctx context.Context, e *envelope) (json.RawMessage, erro
 	return nil, &provider.Error{Reason: provider.PlatformFault, Err: errSignature}
 }
 
-// grantOf reads the grant of a node whose signature is good. The user has an
-// open_id, a user_id, or both. The tokens are not kept.
-func grantOf(node provider.Fields) (provider.Grant, error) {
-	var none, grant provider.Grant
-	var token string
+// grantOf reads the grant of a node whose signature is good, and the access token.
+// The user has an open_id, a user_id, or both.
+func grantOf(node provider.Fields) (grant provider.Grant, token string, err error) {
 	for _, field := range []struct {
 		name  string
 		value *string
@@ -199,25 +199,27 @@ func grantOf(node provider.Fields) (provider.Grant, error) {
 		{"user_id", &grant.UserID},
 		{"union_id", &grant.UnionID},
 	} {
-		var err error
 		if *field.value, err = node.Text(field.name); err != nil {
-			return none, err
+			return grant, "", err
 		}
 		if field.value != &token && *field.value != "" && !isID(*field.value) {
-			return none, &provider.Error{
-				Reason: provider.PlatformFault,
-				Err:    errors.New("reading the answer: " + field.name + " has a wrong form"),
-			}
+			return grant, "", unreadable(field.name + " has a wrong form")
 		}
 	}
 	switch {
 	case token == "":
-		return none, &provider.Error{Reason: provider.PlatformFault, Err: errors.New("reading the answer: access_token is missing")}
+		return grant, "", unreadable("access_token is missing")
 	case grant.OpenID == "" && grant.UserID == "":
-		return none, &provider.Error{Reason: provider.PlatformFault, Err: errors.New("reading the answer: open_id and user_id are missing")}
+		return grant, "", unreadable("open_id and user_id are missing")
 	}
 	grant.Renames = true
-	return grant, nil
+	return grant, token, nil
+}
+
+// unreadable is the error for an answer that is the platform's and says nothing
+// that can be used.
+func unreadable(why string) *provider.Error {
+	return &provider.Error{Reason: provider.PlatformFault, Err: errors.New("reading the answer: " + why)}
 }
 
 // isID reports whether s can name a user.

@@ -181,7 +181,7 @@ func TestCharsets(t *testing.T) {
 		if test.contentType != "" {
 			r.Header.Set("Content-Type", test.contentType)
 		}
-		got, err := testClient.readGrant(t.Context(), r)
+		got, _, err := testClient.readGrant(t.Context(), r)
 		if test.ok != (err == nil) || test.ok != (got == testGrant(1)) {
 			t.Errorf("%q: got %+v %v", test.contentType, got, err)
 		} else if err != nil && err.Error() != "platform fault: reading the answer: it is not in UTF-8" {
@@ -202,7 +202,7 @@ func FuzzRead(f *testing.F) {
 		r.Status = status
 		r.Header["Content-Type"] = []string{contentType}
 		r.Header["Trace_id"] = []string{contentType}
-		grant, err := testClient.readGrant(t.Context(), r)
+		grant, _, err := testClient.readGrant(t.Context(), r)
 		if err == nil {
 			// Nothing is signed but what the vectors have.
 			signed := vectors["S1"]["signed_bytes"]

@@ -113,6 +113,19 @@ func (c *certificates) publicKey(ctx context.Context, sn string) (*rsa.PublicKey
 	}
 }
 
+// known implements keySource. The configured certificate's key comes first.
+func (c *certificates) known() []*rsa.PublicKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := []*rsa.PublicKey{c.keys[""]}
+	for _, key := range c.keys {
+		if !key.Equal(keys[0]) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // refused returns the error of a certificate that is not to be downloaded now.
 func (c *certificates) refused(sn string) error {
 	if err := c.life.Err(); err != nil {
@@ -212,7 +225,7 @@ func (c *client) fetchCertificate(ctx context.Context, sn string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.call(ctx, methodDownload, params{"biz_content": string(query)})
+	r, err := c.call(ctx, methodDownload, nil, params{"biz_content": string(query)})
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,18 @@ var reasons = map[string]provider.Reason{
 	decryptionError:                 provider.Misconfigured,
 }
 
+// infoReasons are the sub_codes that mean something else, or more, where user
+// information is asked for: the token was made a moment ago, so that it is the user's
+// consent which is not there, or not any more.
+//
+// https://opendocs.alipay.com/open/02aild
+var infoReasons = map[string]provider.Reason{
+	"invalid-auth-token":            provider.ConsentMissing,
+	"auth-token-time-out":           provider.ConsentMissing,
+	"invalid-auth-relations":        provider.ConsentMissing,
+	"insufficient-user-permissions": provider.ConsentMissing,
+}
+
 // codes are the codes that say enough where the sub_code says nothing known.
 var codes = map[string]provider.Reason{
 	"20000": provider.Unavailable,
@@ -111,7 +123,7 @@ func (c *client) refusal(r *reply, e *envelope, node provider.Fields) (*provider
 		message = node.Message("msg", r.hidden...)
 	}
 	refused := &provider.Error{
-		Reason:          reasonOf(code, subCode),
+		Reason:          reasonOf(r.method, code, subCode),
 		PlatformCode:    provider.Clean(subCode, r.hidden...),
 		PlatformMessage: message,
 	}
@@ -139,9 +151,12 @@ func label(fields provider.Fields, name string) (string, error) {
 	return fields.Text(name)
 }
 
-// reasonOf says what a refusal means.
-func reasonOf(code, subCode string) provider.Reason {
+// reasonOf says what the refusal of a call means.
+func reasonOf(method, code, subCode string) provider.Reason {
 	name := bare(subCode)
+	if reason, ok := infoReasons[name]; ok && method == methodInfo {
+		return reason
+	}
 	if strings.HasPrefix(name, decryptionError) {
 		name = decryptionError
 	}

@@ -180,7 +180,7 @@ func TestTraceIDs(t *testing.T) {
 		for _, body := range []string{vectors["S3"]["body"], vectors["S4"]["body"], vectors["S5"]["body"], "<html>", "{}"} {
 			r := replyOf(body)
 			r.Header.Set("trace_id", id)
-			_, err := testClient.readGrant(t.Context(), r)
+			_, _, err := testClient.readGrant(t.Context(), r)
 			if e := errorOf(t, err); e.TraceID != want {
 				t.Errorf("%q: got %q", id, e.TraceID)
 			}
@@ -205,7 +205,7 @@ func TestInvalidTimestamp(t *testing.T) {
 			if test.date != "" {
 				r.Header.Set("Date", test.date)
 			}
-			_, err := c.readGrant(t.Context(), r)
+			_, _, err := c.readGrant(t.Context(), r)
 			want := "misconfigured: platform code " + subCode + ": 非法的时间戳参数: the clock or the time zone of this host may be wrong" + test.want
 			if err == nil || err.Error() != want {
 				t.Errorf("%q: got %v\nwant %s", test.date, err, want)

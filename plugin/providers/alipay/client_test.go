@@ -20,7 +20,8 @@ var testClient = &client{appID: testAppID, key: appKey, keys: fixedKey{&platform
 
 // read reads an answer with the given body.
 func read(body string) (provider.Grant, error) {
-	return testClient.readGrant(context.Background(), replyOf(body))
+	grant, _, err := testClient.readGrant(context.Background(), replyOf(body))
+	return grant, err
 }
 
 // replyOf is the reply with the given body to an exchange of testCode(0).

@@ -204,7 +204,7 @@ func BenchmarkSignAndRead(b *testing.B) {
 			return err
 		},
 		"read": func() error {
-			_, err := testClient.readGrant(b.Context(), &reply{Answer: answer, method: methodToken})
+			_, _, err := testClient.readGrant(b.Context(), &reply{Answer: answer, method: methodToken})
 			return err
 		},
 	} {

@@ -4,6 +4,8 @@
 package alipay
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -154,14 +156,14 @@ func isPEM(text string) bool { return strings.Contains(text, "-----BEGIN") }
 // trimText removes what editors put around a text.
 func trimText(text string) string { return strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) }
 
-// checkAESKey refuses a key that cannot decrypt the platform's data.
-func checkAESKey(text string) error {
+// parseAESKey reads the key that the platform encrypts data with.
+func parseAESKey(text string) (cipher.Block, error) {
 	key, err := base64.StdEncoding.DecodeString(text)
 	switch {
 	case err != nil:
-		return errors.New("aes_key must be base64")
+		return nil, errors.New("aes_key must be base64")
 	case len(key) != 16:
-		return fmt.Errorf("aes_key must be 16 bytes in base64, this one has %d", len(key))
+		return nil, fmt.Errorf("aes_key must be 16 bytes in base64, this one has %d", len(key))
 	}
-	return nil
+	return aes.NewCipher(key)
 }

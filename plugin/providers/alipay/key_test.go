@@ -179,7 +179,7 @@ func TestAESKeys(t *testing.T) {
 		"000102030405060708":       "aes_key must be base64",
 		"canary!":                  "aes_key must be base64",
 	} {
-		err := checkAESKey(text)
+		_, err := parseAESKey(text)
 		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
 			t.Errorf("%q: got %v, want %s", text, err, want)
 		}

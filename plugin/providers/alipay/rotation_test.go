@@ -159,11 +159,11 @@ func TestRotation(t *testing.T) {
 	}
 	// The configured one is still good, for a while both are in use.
 	body := signed(tokenNode, nodeOf(testGrant(2)), fmt.Sprintf(`"alipay_cert_sn":%q,`, serialNumber(p.certificates.pinned)))
-	if grant, err := p.client.readGrant(t.Context(), replyOf(body)); err != nil || grant != testGrant(2) {
+	if grant, _, err := p.client.readGrant(t.Context(), replyOf(body)); err != nil || grant != testGrant(2) {
 		t.Errorf("got %+v %v", grant, err)
 	}
 	// An answer that names no certificate is by the configured one or by nobody.
-	if grant, err := p.client.readGrant(t.Context(), replyOf(signed(tokenNode, nodeOf(testGrant(2)), ""))); err != nil || grant != testGrant(2) {
+	if grant, _, err := p.client.readGrant(t.Context(), replyOf(signed(tokenNode, nodeOf(testGrant(2)), ""))); err != nil || grant != testGrant(2) {
 		t.Errorf("got %+v %v", grant, err)
 	}
 }
@@ -270,7 +270,7 @@ func TestNothingIsDownloadedForNothing(t *testing.T) {
 		`{"error_response":{},"sign":"x"}`,
 		`{"` + tokenNode + `":` + nodeOf(testGrant(1)) + `,"alipay_cert_sn":"0123456789abcdef0123456789abcdef"}`,
 	} {
-		if grant, err := p.client.readGrant(t.Context(), replyOf(body)); err == nil {
+		if grant, _, err := p.client.readGrant(t.Context(), replyOf(body)); err == nil {
 			t.Errorf("%s: got %+v", body, grant)
 		}
 	}

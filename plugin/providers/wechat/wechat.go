@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,6 +34,8 @@ func init() {
 
 // Provider exchanges the code of wx.login for the user's openid, and for the
 // unionid if the mini-program is bound to an account of the WeChat Open Platform.
+// It opens the data that the platform gives to the mini-program for its server,
+// and asks the platform for telephone numbers and about session keys.
 type Provider struct {
 	// The AppID of the mini-program, such as wx0123456789abcdef. Required.
 	ID string `json:"app_id,omitempty"`
@@ -82,7 +83,7 @@ func (p *Provider) Validate() error {
 		return fmt.Errorf("app_id must have 1 to %d letters, digits, _ or -", longestAppID)
 	case p.Secret == "":
 		return errors.New("secret is required")
-	case strings.ContainsFunc(p.Secret, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case !isVisible(p.Secret):
 		return errors.New("secret must have visible ASCII characters only, without spaces and line breaks")
 	}
 	return nil
@@ -97,13 +98,41 @@ func (p *Provider) Exchange(ctx context.Context, code string) (provider.Grant, e
 }
 
 // Decrypt implements provider.OpenData.
-func (p *Provider) Decrypt(sessionKey, data, iv string) ([]byte, error) {
-	return decrypt(p.ID, sessionKey, data, iv, time.Now())
+func (p *Provider) Decrypt(holder provider.Holder, data, iv string) ([]byte, error) {
+	return decrypt(p.ID, holder, data, iv, time.Now())
 }
 
 // Verify implements provider.OpenData.
-func (p *Provider) Verify(sessionKey, rawData, signature string) error {
-	return verify(sessionKey, rawData, signature)
+func (p *Provider) Verify(holder provider.Holder, rawData, signature string) error {
+	return verify(holder, rawData, signature)
+}
+
+// UserInfo implements provider.OpenData.
+func (p *Provider) UserInfo(plain []byte) (provider.UserInfo, error) { return userInfo(plain) }
+
+// PhoneNumber implements provider.OpenData.
+func (p *Provider) PhoneNumber(plain []byte) (provider.PhoneNumber, error) {
+	return plainPhoneNumber(plain)
+}
+
+// AppToken implements provider.AppTokens.
+func (p *Provider) AppToken(ctx context.Context) (token string, lifetime time.Duration, err error) {
+	return p.client.token(ctx)
+}
+
+// PhoneByCode implements provider.PhoneCodes.
+func (p *Provider) PhoneByCode(ctx context.Context, appToken, code, openID string) (provider.PhoneNumber, error) {
+	return p.client.phoneByCode(ctx, appToken, code, openID)
+}
+
+// CheckSessionKey implements provider.SessionKeys.
+func (p *Provider) CheckSessionKey(ctx context.Context, appToken string, holder provider.Holder) error {
+	return p.client.checkSessionKey(ctx, appToken, holder)
+}
+
+// ResetSessionKey implements provider.SessionKeys.
+func (p *Provider) ResetSessionKey(ctx context.Context, appToken string, holder provider.Holder) (string, error) {
+	return p.client.resetSessionKey(ctx, appToken, holder)
 }
 
 // Cleanup closes the connections to the platform.
@@ -166,4 +195,7 @@ var (
 	_ caddyfile.Unmarshaler = (*Provider)(nil)
 	_ provider.Provider     = (*Provider)(nil)
 	_ provider.OpenData     = (*Provider)(nil)
+	_ provider.AppTokens    = (*Provider)(nil)
+	_ provider.PhoneCodes   = (*Provider)(nil)
+	_ provider.SessionKeys  = (*Provider)(nil)
 )

@@ -4,119 +4,17 @@
 package wechat
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/minigate/minigate/module/provider"
 )
 
-// testClient is a client that reads answers and calls nobody.
-var testClient = &client{appID: testAppID, secret: testSecret}
-
-// read reads an answer with the given body.
+// read reads an answer of code2Session with the given body.
 func read(body string) (provider.Grant, error) {
-	return testClient.read(&provider.Answer{Status: 200, Body: []byte(body)}, testCode(0))
-}
-
-// errorOf returns the *provider.Error that err must be.
-func errorOf(t testing.TB, err error) *provider.Error {
-	t.Helper()
-	var e *provider.Error
-	if !errors.As(err, &e) {
-		t.Fatalf("want a *provider.Error, got %v", err)
-	}
-	return e
-}
-
-func TestErrorCodes(t *testing.T) {
-	for errcode, want := range map[int]provider.Reason{
-		-1:     provider.Unavailable,
-		40029:  provider.CodeInvalid,
-		40163:  provider.CodeUsed,
-		40226:  provider.UserBlocked,
-		50002:  provider.UserBlocked,
-		45011:  provider.RateLimited,
-		41008:  provider.CodeMalformed,
-		40097:  provider.CodeMalformed,
-		40013:  provider.Misconfigured,
-		40125:  provider.Misconfigured,
-		40243:  provider.Misconfigured,
-		41002:  provider.Misconfigured,
-		41004:  provider.Misconfigured,
-		40002:  provider.Misconfigured,
-		40090:  provider.Misconfigured,
-		40164:  provider.Misconfigured,
-		48001:  provider.Misconfigured,
-		41001:  provider.Misconfigured,
-		40001:  provider.Misconfigured,
-		42001:  provider.Misconfigured,
-		40014:  provider.Misconfigured,
-		1:      provider.PlatformFault,
-		-2:     provider.PlatformFault,
-		99999:  provider.PlatformFault,
-		429000: provider.PlatformFault,
-	} {
-		for _, form := range []string{`{"errcode":%d,"errmsg":"why"}`, `{"errcode":"%d","errmsg":"why"}`} {
-			grant, err := read(fmt.Sprintf(form, errcode))
-			e := errorOf(t, err)
-			if grant != (provider.Grant{}) || e.Reason != want || e.PlatformCode != fmt.Sprint(errcode) || e.PlatformMessage != "why" {
-				t.Errorf("%d: got %+v %+v, want %v", errcode, grant, e, want)
-			}
-			wait := time.Duration(0)
-			if errcode == 45011 {
-				wait = time.Minute
-			}
-			if e.RetryAfter != wait {
-				t.Errorf("%d: retry after %v, want %v", errcode, e.RetryAfter, wait)
-			}
-		}
-	}
-}
-
-func TestErrorMessages(t *testing.T) {
-	for _, test := range []struct{ errmsg, message, trace string }{
-		{"invalid code, rid: 62c3f1f2-0a1b2c3d-4e5f6a7b", "", "62c3f1f2-0a1b2c3d-4e5f6a7b"},
-		{"invalid code rid:62c3f1f2-0a1b2c3d-4e5f6a7b", "", "62c3f1f2-0a1b2c3d-4e5f6a7b"},
-		{"invalid code, hints: [ req_id: aBcD_1234.x ]", "", "aBcD_1234.x"},
-		{"invalid code, hints: [ req_id: aBcD ] rid: later", "", "aBcD"},
-		{"arid: x", "", ""},
-		{"rid: ", "", ""},
-		{"rid: <b>x</b>", "", ""},
-		{"rid: " + strings.Repeat("x", 65), "", ""},
-		{"rid: " + testCode(0), "rid: [redacted]", ""},
-		{"rid: " + testSecret, "rid: [redacted]", ""},
-		{"invalid code " + testCode(0), "invalid code [redacted]", ""},
-		{"line\r\nfeed\x00\x1b[31m", "linefeed[31m", ""},
-		{strings.Repeat("x", 1000), strings.Repeat("x", 253) + "…", ""},
-		{"", "", ""},
-	} {
-		if test.message == "" {
-			test.message = test.errmsg
-		}
-		_, err := read(fmt.Sprintf(`{"errcode":40029,"errmsg":%s}`, quote(test.errmsg)))
-		if e := errorOf(t, err); e.PlatformMessage != test.message || e.TraceID != test.trace {
-			t.Errorf("%q: got %q %q, want %q %q", test.errmsg, e.PlatformMessage, e.TraceID, test.message, test.trace)
-		}
-	}
-	for _, errmsg := range []string{"7", "null", "{}", "[]", "true"} {
-		_, err := read(`{"errcode":40029,"errmsg":` + errmsg + `}`)
-		if e := errorOf(t, err); e.PlatformMessage != "" || e.Reason != provider.CodeInvalid {
-			t.Errorf("errmsg %s: got %+v", errmsg, e)
-		}
-	}
-}
-
-// quote writes s as a JSON string.
-func quote(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		fmt.Fprintf(&b, `\u%04x`, r)
-	}
-	return `"` + b.String() + `"`
+	return testClient.readGrant(answerOf(body), testCode(0))
 }
 
 func TestGrants(t *testing.T) {
@@ -180,7 +78,7 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-func TestCheckCode(t *testing.T) {
+func TestCheckLoginCode(t *testing.T) {
 	for code, want := range map[string]provider.Reason{
 		"":                           provider.CodeMalformed,
 		"a b":                        provider.CodeMalformed,
@@ -193,21 +91,21 @@ func TestCheckCode(t *testing.T) {
 		strings.ToUpper(mockCode):    provider.CodeMalformed,
 		"the code is a mock one\x00": provider.CodeMalformed,
 	} {
-		if e := errorOf(t, checkCode(code)); e.Reason != want {
+		if e := errorOf(t, checkLoginCode(code)); e.Reason != want {
 			t.Errorf("%q: got %v, want %v", code, e, want)
 		}
 	}
-	if err := checkCode(mockCode); !strings.Contains(err.Error(), "without a real AppID") {
+	if err := checkLoginCode(mockCode); !strings.Contains(err.Error(), "without a real AppID") {
 		t.Errorf("got %v", err)
 	}
 	for _, code := range []string{"a", "-", "_", "0712cDoV0cfty22AeloV0daMoV02cDog", strings.Repeat("f", 64), strings.Repeat("x", 128)} {
-		if err := checkCode(code); err != nil {
+		if err := checkLoginCode(code); err != nil {
 			t.Errorf("%q: %v", code, err)
 		}
 	}
 }
 
-func FuzzRead(f *testing.F) {
+func FuzzReadGrant(f *testing.F) {
 	for _, seed := range []string{
 		`{"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE","unionid":"o6_bmasdasdsad6_2sgVt7hMZOPfL"}`,
 		`{"errcode":40029,"errmsg":"invalid code, hints: [ req_id: aBcD ] rid: 62c3f1f2-0a1b2c3d-4e5f6a7b"}`,
@@ -219,7 +117,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(200, []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		grant, err := testClient.read(&provider.Answer{Status: status, Body: body}, testCode(0))
+		grant, err := testClient.readGrant(&provider.Answer{Status: status, Body: body}, testCode(0))
 		if err == nil {
 			if !isID(grant.OpenID) || !isSessionKey(grant.SessionKey) || grant.UnionID != "" && !isID(grant.UnionID) {
 				t.Fatalf("grant %+v", grant)
@@ -236,15 +134,15 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-func FuzzCheckCode(f *testing.F) {
+func FuzzCheckLoginCode(f *testing.F) {
 	for _, seed := range []string{"", "0712cDoV0cfty22AeloV0daMoV02cDog", mockCode, "x&appid=evil", "x\r\n", "\xff", strings.Repeat("x", 129)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, code string) {
-		err := checkCode(code)
+		err := checkLoginCode(code)
 		if err != nil {
 			_ = errorOf(t, err)
-			if err.Error() != checkCode("").Error() && code != mockCode {
+			if err.Error() != checkLoginCode("").Error() && code != mockCode {
 				t.Fatalf("error depends on the code: %v", err)
 			}
 			return

@@ -1,0 +1,172 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Decrypt names requests whose bodies carry a platform's open data, which the
+// upstream gets as the verified plain JSON.
+type Decrypt struct {
+	// The requests.
+	MatchRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// Whether requests are refused that carry no open data. Without it they reach
+	// the upstream as they are, and it is for the upstream to look at the header
+	// X-Data-Verified.
+	Required bool `json:"required,omitempty"`
+
+	matchers caddyhttp.MatcherSets
+}
+
+const (
+	// dataVerified is the header that tells the upstream that the body is
+	// verified, and of which program.
+	dataVerified = "X-Data-Verified"
+
+	// maxDataBody is the largest body that can carry open data, in bytes. What a
+	// platform makes is far smaller.
+	maxDataBody = 256 << 10
+)
+
+// bodyDigests are headers that say something of the body as it was.
+var bodyDigests = []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"}
+
+// provision loads the matchers.
+func (d *Decrypt) provision(ctx caddy.Context) error {
+	loaded, err := ctx.LoadModule(d, "MatchRaw")
+	if err != nil {
+		return fmt.Errorf("loading matchers of decrypt: %w", err)
+	}
+	if err := d.matchers.FromInterface(loaded); err != nil {
+		return fmt.Errorf("loading matchers of decrypt: %w", err)
+	}
+	if len(d.matchers) == 0 {
+		return errors.New("decrypt needs a request matcher")
+	}
+	for _, set := range d.matchers {
+		if len(set) == 0 { // it would match every request
+			return errors.New("decrypt has a set without a matcher")
+		}
+	}
+	return nil
+}
+
+// wantsData reports whether the body of r may carry open data that is to be
+// opened, and whether it must.
+func (h *Handler) wantsData(r *http.Request) (wanted, required bool, err error) {
+	strict := false
+	for i := range h.Decrypt {
+		d := &h.Decrypt[i]
+		strict = strict || d.Required
+		matches, err := d.matchers.AnyMatchWithError(r)
+		if err != nil {
+			return false, false, err
+		}
+		wanted, required = wanted || matches, required || (matches && d.Required)
+	}
+	if strict && !required && hasBody(r) && ambiguousPath(r.URL) {
+		return false, false, errAmbiguousPath // it may be one that requires data, to the upstream
+	}
+	return wanted, required, nil
+}
+
+func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
+
+// openBody puts the verified plain JSON in the place of a body that carries open
+// data. v is nil for nobody.
+func (h *Handler) openBody(r *http.Request, v *visitor) error {
+	wanted, required, err := h.wantsData(r)
+	if err != nil || !wanted {
+		return err
+	}
+	d, failure := bodyData(r)
+	switch {
+	case failure != nil && required:
+		return failure
+	case failure != nil:
+		return nil // no business of ours
+	case !d.isAny() && required:
+		return errDataInvalid
+	case !d.isAny():
+		return nil
+	case v == nil:
+		return errSessionMissing
+	}
+	rt, err := h.app.runtime()
+	if err != nil {
+		return h.storeFailure(r, err)
+	}
+	o, failure := h.opener(&userRequest{runtime: rt, session: v.session, visitor: v}).open(r.Context(), d)
+	if failure != nil {
+		return failure
+	}
+	setBody(r, o.plain)
+	r.Header[dataVerified] = []string{v.claims.Program}
+	return nil
+}
+
+// bodyData reads the open data in the body of r, and puts the body back. The
+// failure says why the body cannot carry any.
+//
+// A body of unknown length is left alone, because it may be a stream that waits
+// for an answer, and so is one that is encoded.
+func bodyData(r *http.Request) (*openData, *Error) {
+	switch {
+	case !isJSON(r.Header) || r.Header.Get("Content-Encoding") != "":
+		return nil, errMediaType
+	case r.ContentLength > maxDataBody:
+		return nil, errTooLarge
+	case r.ContentLength <= 0:
+		return nil, errInvalidRequest
+	}
+	body := make([]byte, r.ContentLength)
+	n, err := io.ReadFull(r.Body, body)
+	if err != nil {
+		r.Body = &rest{io.MultiReader(bytes.NewReader(body[:n]), failing{err}), r.Body}
+		return nil, errInvalidRequest
+	}
+	r.Body = &rest{bytes.NewReader(body), r.Body}
+	if !isPlainObject(body) {
+		return nil, errInvalidRequest
+	}
+	return readOpenData(body)
+}
+
+// setBody replaces the body of r.
+func setBody(r *http.Request, body []byte) {
+	r.Body = &rest{bytes.NewReader(body), r.Body}
+	r.ContentLength = int64(len(body))
+	r.Header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	for _, name := range bodyDigests {
+		delete(r.Header, name)
+	}
+}
+
+// rest is a body that was read, to be read again.
+type rest struct {
+	io.Reader
+	io.Closer
+}
+
+// failing is a reader that fails.
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// Interface guards
+var (
+	_ io.ReadCloser = (*rest)(nil)
+	_ io.Reader     = failing{}
+)

@@ -1,0 +1,271 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/provider"
+	"github.com/minigate/minigate/module/session"
+)
+
+// openData is data of a platform's as a client hands it over: encrypted, or
+// signed, or both. Names are those of the platforms' client interfaces, and our
+// own spelling of them.
+type openData struct {
+	EncryptedData  string `json:"encrypted_data"`
+	EncryptedData2 string `json:"encryptedData"`
+	IV             string `json:"iv"`
+	RawData        string `json:"raw_data"`
+	RawData2       string `json:"rawData"`
+	Signature      string `json:"signature"`
+
+	// Response is Alipay's: a text, or the object in which the platform tells of
+	// a failure. Sign belongs to it.
+	Response json.RawMessage `json:"response"`
+	Sign     string          `json:"sign"`
+
+	// signed is the JSON text that the platform signed, if there is one.
+	signed []byte
+}
+
+// readOpenData reads what body has of open data.
+func readOpenData(body []byte) (*openData, *Error) {
+	d := new(openData)
+	if json.Unmarshal(body, d) != nil {
+		return nil, errInvalidRequest
+	}
+	for _, pair := range [...][2]*string{{&d.EncryptedData, &d.EncryptedData2}, {&d.RawData, &d.RawData2}} {
+		if *pair[0] != "" && *pair[1] != "" && *pair[0] != *pair[1] {
+			return nil, errInvalidRequest
+		}
+		*pair[0] = cmp.Or(*pair[0], *pair[1])
+	}
+	d.signed = d.signedText(body)
+	return d, nil
+}
+
+// signedText returns the text that my.getPhoneNumber gave to the client. Clients
+// send it as their body, or as a text in a member of their own body.
+func (d *openData) signedText(body []byte) []byte {
+	var text string
+	switch {
+	case d.Response == nil:
+		text = d.EncryptedData
+	case d.Sign != "" || json.Unmarshal(d.Response, &text) != nil:
+		return body
+	}
+	if text = strings.TrimSpace(text); strings.HasPrefix(text, "{") {
+		return []byte(text)
+	}
+	if d.Response != nil {
+		return body // not signed, as it will turn out
+	}
+	return nil
+}
+
+// isEncrypted reports whether there is data that a session key opens.
+func (d *openData) isEncrypted() bool { return d.EncryptedData != "" && d.IV != "" && d.signed == nil }
+
+// isVerifiable reports whether there is plain data with a signature.
+func (d *openData) isVerifiable() bool { return d.RawData != "" && d.Signature != "" }
+
+// isAny reports whether there is open data at all, whole or in part.
+func (d *openData) isAny() bool {
+	return d.EncryptedData != "" || d.RawData != "" || d.Signature != "" || d.signed != nil
+}
+
+// opened is what was inside of open data.
+type opened struct {
+	plain []byte // a JSON object
+	from  any    // the provider
+}
+
+// phone reads a telephone number.
+func (o *opened) phone() (provider.PhoneNumber, *Error) {
+	if reader, ok := o.from.(provider.PhoneData); ok {
+		if number, err := reader.PhoneNumber(o.plain); err == nil {
+			return number, nil
+		}
+	}
+	return provider.PhoneNumber{}, errDataInvalid
+}
+
+// userInfo reads user information.
+func (o *opened) userInfo() (identity.UserInfo, *Error) {
+	if reader, ok := o.from.(provider.OpenData); ok {
+		if info, err := reader.UserInfo(o.plain); err == nil {
+			return info, nil
+		}
+	}
+	return identity.UserInfo{}, errDataInvalid
+}
+
+// opener opens the open data of one user.
+type opener struct {
+	app  *App
+	rt   *runtime
+	p    *program
+	user identity.Identity
+	// session is the one that the client showed.
+	session *session.Session
+}
+
+// opener returns what opens the open data of a user's.
+func (h *Handler) opener(user *userRequest) *opener {
+	s := user.session
+	return &opener{app: h.app, rt: user.runtime, p: h.allowed[s.Identity.Program], user: s.Identity, session: s}
+}
+
+// open verifies and opens d.
+func (o *opener) open(ctx context.Context, d *openData) (*opened, *Error) {
+	switch from := o.p.abilities().(type) {
+	case provider.OpenData:
+		if !d.isEncrypted() && !d.isVerifiable() {
+			return nil, errInvalidRequest
+		}
+		return o.openByKey(ctx, from, d)
+	case provider.SignedData:
+		if d.signed == nil {
+			return nil, errInvalidRequest
+		}
+		return o.openSigned(ctx, from, d)
+	default:
+		return nil, errInvalidRequest
+	}
+}
+
+// openByKey opens data with the session keys that the user has, and had until a
+// few minutes ago.
+func (o *opener) openByKey(ctx context.Context, from provider.OpenData, d *openData) (*opened, *Error) {
+	keys, err := o.rt.sessions.PlatformKeys(ctx, o.session)
+	if err != nil {
+		return nil, o.p.storeFailure(err)
+	}
+	keys = o.recheck(ctx, keys)
+	if len(keys) == 0 {
+		return nil, errKeyStale
+	}
+	if plain := tryKeys(from, o.user.OpenID, keys, d); plain != nil {
+		return &opened{plain, from}, nil
+	}
+	if o.wentStale(ctx, keys[0]) {
+		return nil, errKeyStale
+	}
+	return nil, errDataInvalid
+}
+
+// tryKeys opens d with one of keys; nil if none fits. Data that is wrong in any
+// way is tried with all of them, and so takes the same time.
+func tryKeys(from provider.OpenData, openID string, keys []session.PlatformKey, d *openData) []byte {
+	for _, key := range keys {
+		if plain := openWith(from, provider.Holder{OpenID: openID, SessionKey: key.Key}, d); plain != nil {
+			return plain
+		}
+	}
+	return nil
+}
+
+// openWith opens d with one session key. Where d has both forms of data, both
+// must be good, and the encrypted one counts, which says more.
+func openWith(from provider.OpenData, holder provider.Holder, d *openData) []byte {
+	var plain []byte
+	if d.isVerifiable() {
+		if from.Verify(holder, d.RawData, d.Signature) != nil {
+			return nil
+		}
+		plain = []byte(d.RawData)
+	}
+	if d.isEncrypted() {
+		decrypted, err := from.Decrypt(holder, d.EncryptedData, d.IV)
+		if err != nil {
+			return nil
+		}
+		plain = decrypted
+	}
+	return plain
+}
+
+// signedFreshness is how old a session may be whose user hands over data that
+// the platform signed without saying for whom, or when.
+const signedFreshness = 10 * time.Minute
+
+// openSigned opens data that the platform signed.
+func (o *opener) openSigned(ctx context.Context, from provider.SignedData, d *openData) (*opened, *Error) {
+	if o.session != nil && time.Since(o.session.IssuedAt()) > signedFreshness {
+		return nil, errKeyStale
+	}
+	signed, err := from.OpenSigned(ctx, d.signed)
+	if err != nil {
+		return nil, o.p.openFailure(err)
+	}
+	first, err := o.rt.bringers.first(ctx, o.p.platform, signed.Signed, o.user.Subject())
+	switch {
+	case err != nil:
+		return nil, o.p.storeFailure(err)
+	case !first:
+		o.p.logger.Warn("data that another user brought before was refused", zap.String("user", o.rt.keys.Digest(o.user.Subject())))
+		return nil, errDataInvalid
+	}
+	return &opened{signed.Plain, from}, nil
+}
+
+// openFailure translates an error of opening data, and tells the operator what
+// he has to know of it.
+func (p *program) openFailure(err error) *Error {
+	if errors.Is(err, provider.ErrData) {
+		p.logger.Info("open data refused", zap.NamedError("cause", err))
+		return errDataInvalid
+	}
+	return p.callFailure(err)
+}
+
+// storeFailure tells the operator that the store could not be used.
+func (p *program) storeFailure(err error) *Error {
+	p.logger.Error("store cannot be used", zap.Error(err))
+	return errStore.retryAfter(0)
+}
+
+// decryptAnswer is the body of the answer of POST /decrypt.
+type decryptAnswer struct {
+	Data json.RawMessage `json:"data"`
+}
+
+// serveDecrypt answers POST /decrypt.
+func (h *Handler) serveDecrypt(w http.ResponseWriter, r *http.Request, user *userRequest) error {
+	_, d, failure := readData(r)
+	if failure != nil {
+		return writeError(w, r, failure)
+	}
+	o, failure := h.opener(user).open(r.Context(), d)
+	if failure != nil {
+		return writeError(w, r, failure)
+	}
+	return writeJSON(w, http.StatusOK, decryptAnswer{o.plain})
+}
+
+// readData reads the body of a request that may have a code or open data.
+func readData(r *http.Request) (code string, d *openData, failure *Error) {
+	body, failure := readObject(r, false)
+	if failure != nil {
+		return "", nil, failure
+	}
+	var withCode struct {
+		Code string `json:"code"`
+	}
+	if json.Unmarshal(body, &withCode) != nil {
+		return "", nil, errInvalidRequest
+	}
+	d, failure = readOpenData(body)
+	return withCode.Code, d, failure
+}
