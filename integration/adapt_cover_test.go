@@ -22,6 +22,7 @@ import (
 var sections = map[string]string{
 	"Global option `miniprogram`":          "option",
 	"`session`":                            "session",
+	"`profile`":                            "profile",
 	"`exchange`":                           "exchange",
 	"`program wechat`":                     "wechat",
 	"`program alipay`":                     "alipay",

@@ -173,13 +173,18 @@ func TestDocsPlaceholders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| `\\{http\\.auth\\.user\\.([a-z_]+)\\}` \\|").FindAllStringSubmatch(string(data), -1)
-	if len(rows) != 9 {
+	rows := regexp.MustCompile("(?m)^\\| `\\{http\\.auth\\.user\\.([a-z0-9_]+)\\}` \\|").FindAllStringSubmatch(string(data), -1)
+	if len(rows) != 11 {
 		t.Errorf("the table has %d placeholders", len(rows))
 	}
 	for _, row := range rows {
 		if _, known := new(identity.Claims).Lookup(row[1]); !known {
 			t.Errorf("there is no placeholder for %s", row[1])
+		}
+	}
+	for _, field := range identity.UserInfoFields {
+		if !strings.Contains(string(data), "`"+field+"`") {
+			t.Errorf("field %s of user information is not documented", field)
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (a *Authenticator) Validate() error {
 }
 
 // Authenticate implements caddyauth.Authenticator. The metadata are platform,
-// program, openid, unionid, session and auth_time.
+// program, openid, unionid, phone, nickname, session and auth_time.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	a.handler.clean(r)
 	cred, failure := a.handler.readCredential(r)
@@ -98,6 +98,8 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 			"program":   v.claims.Program,
 			"openid":    v.claims.OpenID,
 			"unionid":   v.claims.UnionID,
+			"phone":     v.claims.Phone(),
+			"nickname":  v.claims.Nickname(),
 			"session":   v.claims.SessionID,
 			"auth_time": strconv.FormatInt(v.claims.AuthTime.Unix(), 10),
 		},

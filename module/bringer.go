@@ -24,7 +24,7 @@ import (
 // same data every time.
 type bringers struct {
 	store store.Store
-	keys *keyring.Ring
+	keys  *keyring.Ring
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/store"
@@ -34,6 +35,11 @@ func (s *mapStore) Update(_ context.Context, key string, change store.Change) er
 		s.values[key] = value
 	}
 	return err
+}
+
+func (s *mapStore) Delete(_ context.Context, key string) error {
+	delete(s.values, key)
+	return nil
 }
 
 func newDirectory(t *testing.T) (*directory, *mapStore) {
@@ -139,5 +145,79 @@ func TestDirectoryUnreadable(t *testing.T) {
 	}
 	if user, err = d.identify(t.Context(), "alipay", "2021", grant); err != nil || user.FirstID() != "u" {
 		t.Errorf("after the key is gone: %+v, %v", user, err)
+	}
+}
+
+// Erased means erased: whichever of his ids a user is named by, all of them go,
+// and if he comes back he is a new user. Others stay as they are.
+func TestDirectoryForgets(t *testing.T) {
+	const u, o = "2088000000000001", "083abcDEF"
+	for name, grants := range map[string][]provider.Grant{
+		"both ids at once":        {{OpenID: o, UserID: u}},
+		"one id after the other":  {{UserID: u}, {OpenID: o, UserID: u}, {OpenID: o}},
+		"the other way":           {{OpenID: o}, {OpenID: o, UserID: u}, {UserID: u}},
+		"apart and then together": {{UserID: u}, {OpenID: o}, {OpenID: o, UserID: u}},
+	} {
+		for _, by := range []string{u, o} {
+			t.Run(name+", by "+by, func(t *testing.T) {
+				d, s := newDirectory(t)
+				if _, err := d.identify(t.Context(), "alipay", "2021", provider.Grant{OpenID: "other", UserID: "another", Renames: true}); err != nil {
+					t.Fatal(err)
+				}
+				others := len(s.values)
+				var first string
+				for _, grant := range grants {
+					grant.Renames = true
+					user, err := d.identify(t.Context(), "alipay", "2021", grant)
+					if err != nil {
+						t.Fatal(err)
+					}
+					first = user.FirstID()
+				}
+				user, err := d.resolve(t.Context(), "alipay", "2021", by)
+				if err != nil || user.FirstID() != first {
+					t.Fatalf("%s is %+v, %v; first known as %s", by, user, err, first)
+				}
+				if err := d.forget(t.Context(), user); err != nil || len(s.values) != others {
+					t.Errorf("%d records are left of %d, %v", len(s.values), others, err)
+				}
+			})
+		}
+	}
+}
+
+// The code of another user must not fill somebody's profile; the same user under
+// his other id is no other user.
+func TestDirectoryIsUser(t *testing.T) {
+	const u, o = "2088000000000001", "083abcDEF"
+	d, _ := newDirectory(t)
+	if _, err := d.identify(t.Context(), "alipay", "2021", provider.Grant{UserID: u, Renames: true}); err != nil {
+		t.Fatal(err)
+	}
+	user, err := d.identify(t.Context(), "alipay", "2021", provider.Grant{OpenID: o, UserID: u, Renames: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.identify(t.Context(), "alipay", "2021", provider.Grant{OpenID: "other", UserID: "another", Renames: true}); err != nil {
+		t.Fatal(err)
+	}
+	before := user
+	before.OpenID = "" // a session of the time when he had none
+	for _, test := range []struct {
+		openID, userID string
+		want           bool
+	}{
+		{o, u, true}, {o, "", true}, {"", u, true},
+		{"other", "another", false}, {"", "another", false}, {"unknown", "", false}, {"", "", false},
+	} {
+		for _, who := range []struct {
+			name string
+			user identity.Identity
+		}{{"now", user}, {"before", before}} {
+			grant := provider.Grant{OpenID: test.openID, UserID: test.userID, Renames: true}
+			if got, err := d.isUser(t.Context(), who.user, grant); err != nil || got != test.want {
+				t.Errorf("%+v, %s: %v, %v", test, who.name, got, err)
+			}
+		}
 	}
 }

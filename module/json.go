@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -81,49 +82,68 @@ func isJSON(header http.Header) bool {
 // name stands twice and which does not nest too deeply. Of a name that stands
 // twice two readers may take two values.
 func isPlainObject(data []byte) bool {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
-		return false
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	if !uniqueNames(decoder, maxDepth) {
-		return false
-	}
-	_, err := decoder.Token()
-	return errors.Is(err, io.EOF)
+	trimmed := bytes.TrimLeft(data, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) && hasUniqueNames(trimmed)
 }
 
-// uniqueNames consumes one JSON value.
-func uniqueNames(decoder *json.Decoder, depth int) bool {
-	token, err := decoder.Token()
-	if err != nil || depth == 0 {
+// hasUniqueNames looks through valid JSON, in which strings are all that has to
+// be read: a string that a colon follows is a name.
+func hasUniqueNames(text []byte) bool {
+	var levels [maxDepth]names
+	depth := -1
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '{', '[':
+			if depth++; depth == maxDepth {
+				return false
+			}
+			levels[depth] = names{}
+		case '}', ']':
+			depth--
+		case '"':
+			end := i + 1
+			for text[end] != '"' {
+				if text[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			quoted := text[i : end+1]
+			i = end
+			if rest := bytes.TrimLeft(text[end+1:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' && !levels[depth].add(quoted) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// names are the names of one object, folded as encoding/json compares them.
+type names struct {
+	few  [8]string
+	n    int
+	more map[string]struct{} // of objects that have more than a few
+}
+
+// add adds a name in quotes, and reports whether it was not there.
+func (s *names) add(quoted []byte) bool {
+	name := string(quoted[1 : len(quoted)-1])
+	if strings.Contains(name, `\`) && json.Unmarshal(quoted, &name) != nil {
 		return false
 	}
-	delim, ok := token.(json.Delim)
-	if !ok {
+	name = strings.ToLower(strings.ToUpper(name))
+	if slices.Contains(s.few[:s.n], name) {
+		return false
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
 		return true
 	}
-	names := make(map[string]struct{})
-	for decoder.More() {
-		if delim == '{' {
-			name, err := decoder.Token()
-			if err != nil {
-				return false
-			}
-			key, ok := name.(string)
-			if !ok {
-				return false
-			}
-			key = strings.ToLower(key) // as encoding/json compares
-			if _, twice := names[key]; twice {
-				return false
-			}
-			names[key] = struct{}{}
-		}
-		if !uniqueNames(decoder, depth-1) {
-			return false
-		}
+	if s.more == nil {
+		s.more = make(map[string]struct{})
 	}
-	_, err = decoder.Token() // the closing delimiter
-	return err == nil
+	_, twice := s.more[name]
+	s.more[name] = struct{}{}
+	return !twice
 }

@@ -4,6 +4,7 @@
 package module
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -72,11 +73,52 @@ func TestIsPlainObject(t *testing.T) {
 func FuzzIsPlainObject(f *testing.F) {
 	f.Add([]byte(`{"program":"wx1","code":"abc"}`))
 	f.Add([]byte(`{"a":{"a":[]}}`))
+	f.Add([]byte(`{"a\u0062":1,"AB" : 2}`))
+	f.Add([]byte(`{"a":["b","b"],"b":{"a":"a"},"c":"\\"}`))
+	f.Add([]byte(`{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"A":1,"B":1,"b":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if isPlainObject(data) && (!json.Valid(data) || json.Unmarshal(data, &map[string]any{}) != nil) {
+		plain := isPlainObject(data)
+		if plain && (!json.Valid(data) || json.Unmarshal(data, &map[string]any{}) != nil) {
 			t.Errorf("%q is no object", data)
 		}
+		if json.Unmarshal(data, &map[string]any{}) != nil || bytes.TrimSpace(data)[0] != '{' {
+			return
+		}
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.UseNumber()
+		if want := namesByDecoder(decoder, maxDepth); plain != want {
+			t.Errorf("%q: %v, by the decoder %v", data, plain, want)
+		}
 	})
+}
+
+// namesByDecoder does what hasUniqueNames does, in another way: it consumes one
+// value of decoder.
+func namesByDecoder(decoder *json.Decoder, depth int) bool {
+	token, err := decoder.Token()
+	delim, container := token.(json.Delim)
+	if err != nil || !container {
+		return err == nil
+	}
+	if depth == 0 {
+		return false
+	}
+	seen := make(map[string]bool)
+	for decoder.More() {
+		if delim == '{' {
+			token, err := decoder.Token()
+			name, ok := token.(string)
+			if name = strings.ToLower(strings.ToUpper(name)); err != nil || !ok || seen[name] {
+				return false
+			}
+			seen[name] = true
+		}
+		if !namesByDecoder(decoder, depth-1) {
+			return false
+		}
+	}
+	_, err = decoder.Token()
+	return err == nil
 }
 
 // T18: see the C0 rows of what a stock path matcher lets through.

@@ -10,6 +10,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 )
 
@@ -19,12 +20,23 @@ type weChatWatermark struct {
 	AppID     string `json:"appid"`
 }
 
-// encrypt implements platform. It does what the open data interfaces of the
-// client do
+// weChatNobody is the user information that phones hand out of everybody since
+// 2022-10-25: one nickname and one grey picture. It says of itself that it is
+// demoted, which the documentation does not tell
+// (https://developers.weixin.qq.com/community/develop/doc/00022c683e8a80b29bed2142b56c01).
+const weChatNobody = `{"nickName":"微信用户","gender":0,"language":"","city":"","province":"","country":"",` +
+	`"avatarUrl":"https://thirdwx.qlogo.cn/mmopen/vi_32/POgEwh4mIHO4nibH0KlMECNjjGxQUq24ZEaGT4poC6icRiccVGKSyXwibcPq4BWmiaIGuG1icwxaQX6grC9VemZoJ8rg/132",` +
+	`"is_demote":true}`
+
+// encrypt implements platform. User information that is empty is that of
+// weChatNobody. It does what the open data interfaces of the client do
 // (https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html).
 func (w *weChat) encrypt(e Encryption) (Encrypted, error) {
 	if e.Form != "" {
 		return Encrypted{}, fmt.Errorf("%w: open data of WeChat has no form", ErrInvalid)
+	}
+	if e.UserInfo && string(e.Data) == "{}" {
+		e.Data = json.RawMessage(weChatNobody)
 	}
 	key, err := w.sessionKey(e.Program, e.User)
 	if err != nil {

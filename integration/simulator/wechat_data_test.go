@@ -142,6 +142,11 @@ func TestEncrypt(t *testing.T) {
 			encryption: Encryption{Data: json.RawMessage(`{"a":1}`), Watermark: Watermark{Omit: true}},
 			plain:      `{"a":1}`,
 		},
+		"as phones tell of everybody": {
+			encryption: Encryption{Data: json.RawMessage(`{ }`), UserInfo: true, Watermark: Watermark{Omit: true}},
+			plain:      weChatNobody,
+			raw:        weChatNobody,
+		},
 		"as user information": {
 			encryption: Encryption{
 				Data: json.RawMessage(`{"nickName":"微信用户"}`), UserInfo: true, WithOpenID: true,

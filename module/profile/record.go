@@ -23,6 +23,9 @@ const (
 	tombstoneLife = time.Hour
 	// tombstoneSessions is how many of them are remembered, the newest ones.
 	tombstoneSessions = 100
+
+	// longest is the longest ttl asked of a store, in seconds: a century.
+	longest = 100 * 365 * 24 * 60 * 60
 )
 
 // errNewer says that a record was written by a later version of the gateway.
@@ -133,7 +136,7 @@ func (rec *record) seal(ring *keyring.Ring, subject string, now int64) ([]byte, 
 		}
 		until = max(until, rec.Known.End)
 	}
-	return sealed, time.Duration(max(until-now, 1)) * time.Second, nil
+	return sealed, time.Duration(min(max(until-now, 1), longest)) * time.Second, nil
 }
 
 // profile returns the profile in a record.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/minigate/minigate/module/provider"
 )
 
 func TestUnmarshalCaddyfile(t *testing.T) {
@@ -173,6 +175,26 @@ func TestReadme(t *testing.T) {
 	for name := range documented {
 		if want[name] == "" && name != "sub_code" {
 			t.Errorf("the README has sub_code %s", name)
+		}
+	}
+	for title, want := range map[string]map[string]provider.Reason{"alipay.user.info.share": infoReasons, "my.getPhoneNumber": phoneReasons} {
+		_, rest, _ := strings.Cut(string(data), "ode` of `"+title+"` |")
+		table, _, _ := strings.Cut(rest, "\n\n")
+		found := make(map[string]bool)
+		for line := range strings.SplitSeq(table, "\n") {
+			cells := strings.Split(line, "|")
+			for code := range strings.SplitSeq(cells[min(1, len(cells)-1)], ",") {
+				name := bare(strings.Trim(code, " `-"))
+				reason, ok := want[name]
+				if found[name] = ok; ok && (len(cells) < 3 || strings.Trim(cells[2], " `") != reason.String()) {
+					t.Errorf("%s of %s is %s, the README says %s", name, title, reason, line)
+				}
+			}
+		}
+		for name := range want {
+			if !found[name] {
+				t.Errorf("the README has no %s of %s", name, title)
+			}
 		}
 	}
 	_, example, _ := strings.Cut(string(data), "```json\n")

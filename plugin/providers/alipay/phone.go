@@ -37,7 +37,7 @@ func (p *Provider) PhoneNumber(plain []byte) (provider.PhoneNumber, error) {
 // China by itself, any other as 1-1234432112, the country code first. One that is
 // told in part, as 138****8000, is none.
 //
-// https://opendocs.alipay.com/mini/introduce/getphonenumber
+// https://opendocs.alipay.com/mini/api/getphonenumber
 func parsePhone(text string) (number provider.PhoneNumber, ok bool) {
 	number = provider.PhoneNumber{Number: text, CountryCode: homeCountry}
 	if country, rest, found := strings.Cut(text, "-"); found {

@@ -157,7 +157,7 @@ func standIn(size int) []byte {
 	return append(object, watermark...)
 }
 
-// decodeBase64 decodes what the platform encoded, if it has at most most bytes. A
+// decodeBase64 decodes what the platform encoded, up to most bytes of it. A
 // plus sign becomes a space where somebody put it into a form without escaping
 // it, which is the commonest accident on its way; that is put right. Nothing else
 // is: not the line breaks that base64 may have elsewhere.

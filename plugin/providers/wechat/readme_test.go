@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/minigate/minigate/module/provider"
 )
 
 // The README says what the code does.
@@ -21,24 +23,34 @@ func TestReadme(t *testing.T) {
 	}
 	readme := string(data)
 
-	documented := make(map[int64]string)
 	row := regexp.MustCompile("(?m)^\\| ([-0-9, ]+) \\| [^|]* \\| `([a-z_]+)` \\|")
-	for _, match := range row.FindAllStringSubmatch(readme, -1) {
-		for code := range strings.SplitSeq(match[1], ", ") {
-			n, err := strconv.ParseInt(code, 10, 64)
-			if err != nil {
-				t.Fatal(err)
+	for title, table := range map[string]map[int64]provider.Reason{
+		"Of every call:": reasons,
+		"Of calls with a code, for a login or a telephone number:": codeReasons,
+		"Of calls with an access token:":                           appTokenReasons,
+		"Of telephone numbers:":                                    programReasons,
+		"Of session keys:":                                         signatureReasons,
+	} {
+		_, section, _ := strings.Cut(readme, "\n"+title+"\n\n")
+		section, _, _ = strings.Cut(section, "\n\n")
+		documented := make(map[int64]string)
+		for _, match := range row.FindAllStringSubmatch(section, -1) {
+			for code := range strings.SplitSeq(match[1], ", ") {
+				n, err := strconv.ParseInt(code, 10, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				documented[n] = match[2]
 			}
-			documented[n] = match[2]
 		}
-	}
-	for code, reason := range reasons {
-		if documented[code] != reason.String() {
-			t.Errorf("error code %d is %s, the README says %q", code, reason, documented[code])
+		for code, reason := range table {
+			if documented[code] != reason.String() {
+				t.Errorf("%s error code %d is %s, the README says %q", title, code, reason, documented[code])
+			}
 		}
-	}
-	if len(documented) != len(reasons) {
-		t.Errorf("the README has %d error codes, want %d", len(documented), len(reasons))
+		if len(documented) != len(table) {
+			t.Errorf("%s the README has %d error codes, want %d", title, len(documented), len(table))
+		}
 	}
 
 	_, example, _ := strings.Cut(readme, "```json\n")
