@@ -48,7 +48,7 @@ func TestReadmeConsole(t *testing.T) {
 					ran++
 				}
 			}
-			if ran != 2 {
+			if ran != 3 {
 				t.Errorf("%d blocks of commands were run", ran)
 			}
 		})

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Whoever writes a mini-program finds out about an endpoint or an error word in
+// docs/http.md, or when his users run into it.
+func TestEndpointsAndErrorsAreDocumented(t *testing.T) {
+	data, err := os.ReadFile("../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(data)
+	for name, e := range endpoints {
+		for _, method := range e.methods {
+			if method != "HEAD" && !strings.Contains(doc, "`"+method+" /"+name+"`") {
+				t.Errorf("%s /%s is not documented", method, name)
+			}
+		}
+	}
+	source, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := regexp.MustCompile(`newError\(http\.(\w+), "(\w+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(words) < 25 {
+		t.Fatalf("found %d words", len(words))
+	}
+	for _, word := range words {
+		if !strings.Contains(doc, "`"+word[2]+"`") {
+			t.Errorf("error %s is not documented", word[2])
+		}
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| [0-9]{3} \\| (.*?) \\|").FindAllStringSubmatch(doc, -1) {
+		for _, word := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !strings.Contains(string(source), `"`+word[1]+`"`) {
+				t.Errorf("there is no error %s", word[1])
+			}
+		}
+	}
+}
+
+// The same for the calls of the admin endpoint, in docs/user-data.md.
+func TestAdminCallsAreDocumented(t *testing.T) {
+	data, err := os.ReadFile("../docs/user-data.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range adminActions {
+		if !strings.Contains(string(data), "`POST /miniprogram/users/"+name+"`") {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+}
