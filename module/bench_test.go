@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
@@ -220,4 +221,56 @@ func benchmarkLogin(b *testing.B, program string) {
 			w.login(program, fmt.Sprintf("user-%p-%d", pb, n))
 		}
 	})
+}
+
+// BenchmarkWarmSession is how much memory a warm session takes up, with what a
+// site keeps of it, for users of whom nothing else is known and for those with a
+// profile. Its time says nothing.
+func BenchmarkWarmSession(b *testing.B) {
+	const sessions = 5_000
+	for name, body := range map[string]string{"ids only": "", "profile": `{"nickname":"Alice","city":"Guangzhou","email":"alice@example.com"}`} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b, fmt.Sprintf(`{"store":"file","path":%q}`, b.TempDir()+"/sessions.db"), "{}")
+			for range b.N {
+				tokens := make([]string, sessions)
+				for i := range tokens {
+					user := fmt.Sprint("user-", i)
+					tokens[i] = w.login(benchProgram, user)
+					// The outcome of a login is kept for a while. Another one makes
+					// the session be read again, so that nothing else refers to it.
+					w.login(benchProgram, user)
+					if body == "" {
+						continue
+					}
+					recorder, r := w.request(http.MethodPut, "/miniprogram/profile", body, tokens[i])
+					if err := w.handler.ServeHTTP(recorder, r, nobody); err != nil || recorder.Code != http.StatusOK {
+						b.Fatal(recorder.Code, err)
+					}
+				}
+				each := func(method, path string, status int) {
+					for _, token := range tokens {
+						recorder, r := w.request(method, path, "", token)
+						if err := w.handler.ServeHTTP(recorder, r, next); err != nil || recorder.Code != status {
+							b.Fatal(recorder.Code, err)
+						}
+					}
+				}
+				each(http.MethodGet, "/orders", http.StatusOK)
+				warm := heap()
+				each(http.MethodPost, "/miniprogram/logout", http.StatusNoContent)
+				each(http.MethodGet, "/orders", http.StatusUnauthorized) // out of the cache
+				b.ReportMetric(float64(warm-heap())/sessions, "B/session")
+				goruntime.KeepAlive(tokens)
+			}
+		})
+	}
+}
+
+// heap returns the bytes that are in use on the heap.
+func heap() int64 {
+	var stats goruntime.MemStats
+	goruntime.GC()
+	goruntime.GC()
+	goruntime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }

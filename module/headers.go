@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,9 +29,6 @@ type headerSet struct {
 	// templates hold other placeholders than the user's.
 	templates []ExtraHeader
 }
-
-// headerValue is a header with the value it has for one session.
-type headerValue struct{ name, value string }
 
 // newHeaderSet returns the headers of the presets and the extra ones.
 func newHeaderSet(presets []string, extra []ExtraHeader) (*headerSet, error) {
@@ -132,14 +130,13 @@ func claimOf(template string) (func(*identity.Claims) string, bool) {
 	}, true
 }
 
-// values returns the headers that depend on the user only. What is unknown is
-// left out: an empty header says that there is something to read.
-func (set *headerSet) values(claims *identity.Claims) []headerValue {
-	values := make([]headerValue, 0, len(set.claims))
-	for _, header := range set.claims {
-		if value := header.Claim(claims); value != "" {
-			values = append(values, headerValue{header.Name, identity.EncodeValue(value)})
-		}
+// values returns the values of the headers that depend on the user only, in
+// their order. One that is unknown is empty, and is not sent: an empty header says
+// that there is something to read.
+func (set *headerSet) values(claims *identity.Claims) []string {
+	values := make([]string, len(set.claims))
+	for i, header := range set.claims {
+		values[i] = identity.EncodeValue(header.Claim(claims))
 	}
 	return values
 }
@@ -148,11 +145,12 @@ func (set *headerSet) values(claims *identity.Claims) []headerValue {
 //
 // The slices that go into the header are this request's own, because handlers
 // down the line may write into them.
-func (set *headerSet) apply(r *http.Request, repl *caddy.Replacer, claims *identity.Claims, fixed []headerValue) {
-	own := make([]string, len(fixed))
-	for i, header := range fixed {
-		own[i] = header.value
-		r.Header[header.name] = own[i : i+1 : i+1]
+func (set *headerSet) apply(r *http.Request, repl *caddy.Replacer, claims *identity.Claims, fixed []string) {
+	own := slices.Clone(fixed)
+	for i, header := range set.claims {
+		if own[i] != "" {
+			r.Header[header.Name] = own[i : i+1 : i+1]
+		}
 	}
 	for _, header := range set.requests {
 		if value := requestValue(r, repl, header.Request); value != "" {

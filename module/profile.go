@@ -182,6 +182,10 @@ func (rt *runtime) remember(ctx context.Context, p *program, a profile.Author, d
 	return failure
 }
 
+// noProfile is the profile of all users of whom nothing is known: there may be
+// millions of them in memory.
+var noProfile = new(profile.Profile)
+
 // loadProfile returns the profile of a user. It is nil where it cannot be read
 // because it is damaged: then the user is served without.
 func (h *Handler) loadProfile(ctx context.Context, rt *runtime, subject string) (*profile.Profile, error) {
@@ -191,6 +195,9 @@ func (h *Handler) loadProfile(ctx context.Context, rt *runtime, subject string) 
 	}
 	if err != nil {
 		return nil, err
+	}
+	if p.Version == 0 {
+		return noProfile, nil
 	}
 	if rt.profiles.Due(p) {
 		rt.refreshProfile(h.logger, subject, p)

@@ -25,7 +25,8 @@ type visitor struct {
 	claims  *identity.Claims
 	session *session.Session
 	profile *profile.Profile // nil where it cannot be read
-	headers []headerValue
+	// headers are the values of the headers that depend on the user only.
+	headers []string
 	// placeholders is the user's part of the replacer.
 	placeholders caddy.ReplacerFunc
 	// failure says why this site does not serve the user, if it does not.
@@ -146,7 +147,7 @@ func (h *Handler) newVisitor(r *http.Request, rt *runtime, s *session.Session) (
 	if err != nil {
 		return nil, err
 	}
-	claims := &identity.Claims{Identity: s.Identity, ID: id, SessionID: s.ID, AuthTime: s.IssuedAt()}
+	claims := &identity.Claims{Identity: &s.Identity, ID: id, SessionID: s.ID, AuthTime: s.IssuedAt()}
 	if p != nil && p.Version > 0 {
 		claims.Verified, claims.Stated = &p.Verified, &p.Stated
 	}

@@ -13,6 +13,7 @@ import (
 	"image/color"
 	"image/draw"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -118,7 +119,7 @@ func TestRefused(t *testing.T) {
 		"WebP with a small outside":      {riff("VP8X", vp8x(0, 16, 16), "VP8L", vp8l(16_384, 16_384, red)), ErrBroken},
 		"extended WebP of 16,777,216":    {riff("VP8X", vp8x(0, 1<<24, 1), "VP8L", vp8l(16, 16, red)), ErrTooLarge},
 		"JPEG that asks for many scans":  {append(photo[:len(photo)-2:len(photo)-2], bytes.Repeat(scan, maxScans)...), ErrTooLarge},
-		"JPEG of more than 8 MiB":        {append(photo[:len(photo):len(photo)], make([]byte, MaxBytes)...), ErrTooLarge},
+		"JPEG of more than 8 MiB":        {append(slices.Clip(photo), make([]byte, MaxBytes)...), ErrTooLarge},
 		"PNG whose pixels do not unpack": {withChunk(good, "IDAT", "not deflate"), ErrBroken},
 
 		"JPEG of its first bytes": {photo[:3], ErrBroken},

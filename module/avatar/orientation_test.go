@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"image/color"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -34,7 +35,11 @@ func TestOrientation(t *testing.T) {
 	} {
 		for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
 			t.Run(fmt.Sprint(orientation, order), func(t *testing.T) {
-				for _, w := range []int{60, 520} { // 520 is scaled down, too
+				widths := []int{60}
+				if orientation == 6 {
+					widths = append(widths, 520) // is scaled down, too
+				}
+				for _, w := range widths {
 					data := withSegments(asJPEG(t, quarters(w, w/2)), segment(0xe0, "JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"),
 						segment(markerAPP1, exif(order, orientation)))
 					m := decode(t, normalize(t, data))
@@ -87,7 +92,7 @@ func TestHostileOrientation(t *testing.T) {
 		"cut before the directory":            withSegments(photo, segment(markerAPP1, good[:tiff+7])),
 		"segment that ends in its length":     withSegments(photo, []byte{0xff, markerAPP1, 0, 1}),
 		"segment that ends behind the file":   append(photo[:2:2], segment(markerAPP1, good)[:40]...),
-		"behind the pixels":                   append(photo[:len(photo):len(photo)], segment(markerAPP1, good)...),
+		"behind the pixels":                   append(slices.Clip(photo), segment(markerAPP1, good)...),
 		"in a segment that is not for it":     withSegments(photo, segment(0xe2, good)),
 		"behind one that ends the picture":    withSegments(photo, []byte{0xff, markerEOI}, segment(markerAPP1, good)),
 		"nothing but fill bytes to the end":   append(photo[:2:2], bytes.Repeat([]byte{0xff}, 100)...),

@@ -63,7 +63,7 @@ func (i Identity) Subject() string {
 // Claims is what one site tells about a signed-in user. It is immutable once
 // made.
 type Claims struct {
-	Identity
+	*Identity
 	// ID is the id of the user by the site's choice (option user_id).
 	ID string
 	// Verified is what the platform told of the user, Stated what he said himself.
@@ -142,4 +142,4 @@ func (c *Claims) Nickname() string {
 	return cmp.Or(c.Stated.orEmpty().Nickname, c.Verified.orEmpty().Nickname)
 }
 
-var anonymous Claims
+var anonymous = Claims{Identity: new(Identity)}

@@ -37,7 +37,7 @@ func TestSubjectKeepsUsersApart(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	claims := &Claims{
-		Identity: Identity{Platform: "wechat", Program: "wxA", OpenID: "o1", UnionID: "u1"}, ID: "id", SessionID: "s",
+		Identity: &Identity{Platform: "wechat", Program: "wxA", OpenID: "o1", UnionID: "u1"}, ID: "id", SessionID: "s",
 		AuthTime: time.Unix(1700000000, 0),
 		Verified: &UserInfo{Nickname: "platform's", PhoneNumber: "13580006666", CountryCode: "86", AvatarURL: "https://a.example/1"},
 		Stated:   &UserInfo{Nickname: "own", Email: "own@example.com", PhoneNumber: "1"},

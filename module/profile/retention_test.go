@@ -122,7 +122,12 @@ func TestKeepIsChanged(t *testing.T) {
 		before, after time.Duration
 		due           bool
 	}{
-		{0, 0, false}, {0, day, true}, {day, 0, true}, {day, day, false}, {day, 2 * day, true}, {2 * day, day, true},
+		{0, 0, false},
+		{0, day, true},
+		{day, 0, true},
+		{day, day, false},
+		{day, 2 * day, true},
+		{2 * day, day, true},
 		{time.Millisecond, time.Second, false},
 	} {
 		f := newFixture(t, c.before)

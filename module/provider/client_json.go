@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -47,42 +46,28 @@ func (a *Answer) Fields() (Fields, error) {
 // A name that stands twice is an error, because the answer then says two things
 // and two readers may believe different ones.
 func DecodeFields(data []byte) (Fields, error) {
-	data = bytes.TrimPrefix(data, byteOrderMark)
-	if !isShallow(data) {
+	data = bytes.TrimLeft(bytes.TrimPrefix(data, byteOrderMark), " \t\r\n")
+	names, shallow := survey(data)
+	if !shallow {
 		return nil, fault(fmt.Errorf("decoding JSON: nested deeper than %d", deepest))
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+	if len(data) == 0 || data[0] != '{' {
 		return nil, fault(errors.New("decoding JSON: not an object"))
 	}
-	fields := make(Fields)
-	for decoder.More() {
-		token, err := decoder.Token()
-		name, ok := token.(string)
-		if err != nil || !ok {
-			return nil, fault(errors.New("decoding JSON: broken"))
-		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, fault(errors.New("decoding JSON: broken"))
-		}
-		if _, twice := fields[name]; twice {
-			return nil, fault(errors.New("decoding JSON: a name stands twice"))
-		}
-		fields[name] = value
-	}
-	if _, err := decoder.Token(); err != nil {
+	fields := make(Fields, min(names, len(data)/4)) // a member has four bytes at least
+	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, fault(errors.New("decoding JSON: broken"))
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, fault(errors.New("decoding JSON: more than one value"))
+	if len(fields) != names {
+		return nil, fault(errors.New("decoding JSON: a name stands twice"))
 	}
 	return fields, nil
 }
 
-// isShallow reports whether data nests no deeper than allowed. It reads JSON; of
-// other data it says something, and the decoder then refuses it.
-func isShallow(data []byte) bool {
+// survey counts the names of the outermost object and reports whether data nests
+// no deeper than allowed. It reads JSON; of other data it says something, and
+// the decoder then refuses it.
+func survey(data []byte) (names int, shallow bool) {
 	depth, quoted := 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
@@ -93,13 +78,15 @@ func isShallow(data []byte) bool {
 		case quoted:
 		case c == '{' || c == '[':
 			if depth++; depth > deepest {
-				return false
+				return names, false
 			}
 		case c == '}' || c == ']':
 			depth--
+		case c == ':' && depth == 1:
+			names++
 		}
 	}
-	return true
+	return names, true
 }
 
 // Has reports whether a field is there and is not null.

@@ -37,8 +37,8 @@ func TestDecodeFields(t *testing.T) {
 		`{"a":1,"A":2,"b":3}`:      "",
 		`{"a":1,"a":1}`:            "decoding JSON: a name stands twice",
 		`{"a":1,"\u0061":2}`:       "decoding JSON: a name stands twice",
-		`{"a":1}{"a":2}`:           "decoding JSON: more than one value",
-		`{"a":1} x`:                "decoding JSON: more than one value",
+		`{"a":1}{"a":2}`:           "decoding JSON: broken",
+		`{"a":1} x`:                "decoding JSON: broken",
 	} {
 		_, err := DecodeFields([]byte(body))
 		switch {

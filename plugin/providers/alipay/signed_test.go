@@ -242,6 +242,7 @@ func TestForgedSignedData(t *testing.T) {
 		"plain refusal, not signed":       `{"response":` + refusal + "}",
 		"plain refusal, signed by others": handedText(refusal, appKey),
 		"plain refusal, changed":          strings.Replace(signedText(refusal), "40003", "40004", 1),
+		"plain refusal, not flat":         signedText(strings.Replace(refusal, "{", `{"a":[],`, 1)),
 		"plain refusal, code twice":       signedText(strings.Replace(refusal, "{", `{"code":"40003",`, 1)),
 		"plain refusal, code of no form":  signedText(`{"code":{"a":1}}`),
 	} {

@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Changes at once: none is lost, whether they go for the same field, for
+// different ones, or name the version that they have seen.
+func TestProfileChangesAtOnce(t *testing.T) {
+	g := start(t, setup{})
+	tokens := []string{g.login(programA, "alice"), g.login(programA, "alice")}
+	var made, refused atomic.Int64
+	for round := range 50 {
+		var both sync.WaitGroup
+		for i, token := range tokens {
+			both.Go(func() {
+				field := []string{"city", "province"}[i]
+				if a := g.put(object(field, fmt.Sprint("x", round)), token); a.status == http.StatusOK {
+					made.Add(1)
+				} else {
+					t.Errorf("%d %s", a.status, a.body)
+				}
+			})
+		}
+		both.Wait()
+		p := g.profile(tokens[round%2])
+		if p.Version != made.Load() || p.Stated["city"] != fmt.Sprint("x", round) || p.Stated["province"] != p.Stated["city"] {
+			t.Fatalf("round %d: after %d changes %+v", round, made.Load(), p)
+		}
+	}
+	for round := range 50 {
+		seen := g.profile(tokens[0]).Version
+		var both sync.WaitGroup
+		var won atomic.Int64
+		for i, token := range tokens {
+			both.Go(func() {
+				switch a := g.put(object("nickname", fmt.Sprint(round, " ", i)), token, fmt.Sprintf(`If-Match: "%d"`, seen)); a.status {
+				case http.StatusOK:
+					won.Add(1)
+				case http.StatusConflict:
+					refused.Add(1)
+				default:
+					t.Errorf("%d %s", a.status, a.body)
+				}
+			})
+		}
+		both.Wait()
+		if p := g.profile(tokens[1]); won.Load() != 1 || p.Version != seen+1 {
+			t.Fatalf("round %d: %d of two won, version %d after %d", round, won.Load(), p.Version, seen)
+		}
+	}
+	if refused.Load() != 50 {
+		t.Errorf("%d were refused", refused.Load())
+	}
+}
+
+// The right to be forgotten, while the user's other device goes on to write: after
+// the answer nothing is kept, and no change that was under way brings it back.
+func TestEraseDuringChanges(t *testing.T) {
+	g := start(t, setup{})
+	for round := range 5 {
+		tokens := make([]string, 4)
+		for i := range tokens {
+			tokens[i] = g.login(programA, "alice")
+		}
+		var made atomic.Int64
+		var busy sync.WaitGroup
+		for _, token := range tokens {
+			busy.Go(func() {
+				for n := 0; ; n++ {
+					a := g.put(object("nickname", fmt.Sprint("ghost ", round, " ", n)), token)
+					if a.status == http.StatusUnauthorized {
+						return
+					}
+					if a.status != http.StatusOK {
+						t.Errorf("%d %s", a.status, a.body)
+						return
+					}
+					made.Add(1)
+				}
+			})
+		}
+		eventually(t, "changes are under way", func() bool { return made.Load() > 20 })
+		if a := g.do(http.MethodDelete, "/miniprogram/profile", "", bearer(tokens[0])); a.status != http.StatusNoContent || a.body != "" {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		g.askUser("export", programA, g.openID(programA, "alice")).expectStatus(t, 404)
+		fresh := g.login(programA, "alice")
+		busy.Wait()
+		if p := g.profile(fresh); len(p.Stated) != 0 || len(p.Verified) != 0 {
+			t.Errorf("round %d: the profile is back: %+v", round, p)
+		}
+		for _, token := range tokens {
+			g.put(`{"nickname":"ghost"}`, token).expect(t, 401, "session_revoked")
+		}
+		if p := g.put(`{"city":"new"}`, fresh).profile(t); !same(p.Stated, map[string]string{"city": "new"}) {
+			t.Errorf("round %d: a new beginning: %+v", round, p)
+		}
+	}
+}
+
+// After an erasure all sessions are over, in every form of request, and nothing
+// of the user is in the store, on this node as after a restart.
+func TestErase(t *testing.T) {
+	for name, erase := range map[string]func(*gateway, string) answer{
+		"DELETE": func(g *gateway, token string) answer {
+			return g.do(http.MethodDelete, "/miniprogram/profile", "", bearer(token))
+		},
+		"POST delete": func(g *gateway, token string) answer { return g.post("/miniprogram/profile/delete", "", bearer(token)) },
+		"POST, JSON": func(g *gateway, token string) answer {
+			return g.post("/miniprogram/profile/delete", "{}", bearer(token))
+		},
+		"admin": func(g *gateway, _ string) answer {
+			return g.askUser("erase", programA, g.openID(programA, "alice"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, setup{directive: "headers user remote_user"})
+			token, other, bob := g.login(programA, "alice"), g.login(programA, "alice"), g.login(programA, "bob")
+			g.put(`{"nickname":"Al","email":"al@example.com"}`, token).profile(t)
+			g.put(`{"nickname":"Bo"}`, bob).profile(t)
+			g.post("/miniprogram/phone", object("code", g.phoneCode(programA, "alice", "13580006666")), bearer(token))
+			picture := g.uploaded(token, pngFile(t, 8, 8))
+			seesName := g.get("/", bearer(other)).body
+			if identities(seesName, "Remote-Name") == nil || identities(seesName, "X-User-Phone") == nil {
+				t.Fatalf("upstream sees\n%s", seesName)
+			}
+			if a := erase(g, token); a.status != http.StatusNoContent || a.body != "" {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			check := func() {
+				t.Helper()
+				for _, token := range []string{token, other} {
+					for _, path := range []string{"/", "/miniprogram/session", "/miniprogram/profile"} {
+						g.get(path, bearer(token)).expect(t, 401, "session_revoked")
+					}
+				}
+				g.get(picture).expect(t, 404, "not_found")
+				g.askUser("export", programA, g.openID(programA, "alice")).expectStatus(t, 404)
+				if p := g.profile(bob); p.Stated["nickname"] != "Bo" {
+					t.Errorf("another user has %+v", p)
+				}
+			}
+			check()
+			g.stop()
+			g.run()
+			check()
+			if p := g.profile(g.login(programA, "alice")); len(p.Verified) != 0 || len(p.Stated) != 0 {
+				t.Errorf("when he is back: %+v", p)
+			}
+			stored, err := os.ReadFile(g.dir + "/sessions.db")
+			if err != nil || strings.Contains(string(stored), g.openID(programA, "alice")) {
+				t.Errorf("the store names the user, or %v", err)
+			}
+		})
+	}
+}
+
+// expectStatus fails the test unless an answer has this status.
+func (a answer) expectStatus(t *testing.T, status int) {
+	t.Helper()
+	if a.status != status {
+		t.Errorf("answer is %d %s, want %d", a.status, a.body, status)
+	}
+}
