@@ -16,7 +16,7 @@ import (
 func TestExport(t *testing.T) {
 	g := start(t, setup{options: withAlipayData})
 	first, token := g.login(programA, "alice"), g.login(programA, "alice")
-	if e := g.exported(programA, "alice"); len(e.Sessions) != 2 || e.PlatformKeys == 0 || e.Profile != nil || e.Avatar != nil {
+	if e := g.exported(programA); len(e.Sessions) != 2 || e.PlatformKeys == 0 || e.Profile != nil || e.Avatar != nil {
 		t.Errorf("without a profile: %+v", e)
 	}
 	g.put(`{"nickname":"张三","email":"a@example.com"}`, token).profile(t)
@@ -45,11 +45,11 @@ func TestExport(t *testing.T) {
 	}
 	// What is kept is kept without sessions, too.
 	g.post("/miniprogram/logout", `{"everywhere":true}`, bearer(token))
-	if e := g.exported(programA, "alice"); len(e.Sessions) != 0 || e.Profile == nil || e.Profile.Stated["nickname"] != "张三" || e.User["openid"] != alice.OpenID {
+	if e := g.exported(programA); len(e.Sessions) != 0 || e.Profile == nil || e.Profile.Stated["nickname"] != "张三" || e.User["openid"] != alice.OpenID {
 		t.Errorf("signed out: %+v", e)
 	}
 	g.login(programB, "alice")
-	if e := g.exported(programB, "alice"); e.Profile != nil || len(e.Sessions) != 1 {
+	if e := g.exported(programB); e.Profile != nil || len(e.Sessions) != 1 {
 		t.Errorf("in another program: %+v", e)
 	}
 }

@@ -166,7 +166,7 @@ func TestLoginWithData(t *testing.T) {
 	}
 
 	before := g.profile(token)
-	sessions := g.exported(programA, "alice").Sessions
+	sessions := g.exported(programA).Sessions
 	ofBob := userInfo("bob")
 	mine := g.handed(programA, "alice", phoneData)
 	for name, test := range map[string]struct {
@@ -185,7 +185,7 @@ func TestLoginWithData(t *testing.T) {
 		a := login(programA, "alice", test.pairs...)
 		a.expect(t, test.status, test.word)
 		checkErrorForm(t, a)
-		if now := g.exported(programA, "alice").Sessions; len(now) != len(sessions) {
+		if now := g.exported(programA).Sessions; len(now) != len(sessions) {
 			t.Errorf("%s: there are %d sessions, not %d", name, len(now), len(sessions))
 		}
 		if now := g.profile(token); now.Version != before.Version {

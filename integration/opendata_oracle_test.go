@@ -140,7 +140,7 @@ func TestPaddingOracleAttack(t *testing.T) {
 	g := start(t, setup{})
 	token := g.login(programA, "alice")
 	key := g.sessionKey(programA, "alice")
-	e := sealCBC(t, key, watermarked(`"phoneNumber":"13580006666"`, programA, time.Now()))
+	e := sealCBC(t, key, watermarked(`"phoneNumber":"13580006666"`, time.Now()))
 	text, err := base64.StdEncoding.DecodeString(e.EncryptedData)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestRefusalsOfSealedTexts(t *testing.T) {
 	g := start(t, setup{})
 	token := g.login(programA, "alice")
 	key, now := g.sessionKey(programA, "alice"), time.Now()
-	good := watermarked(`"a":"b"`, programA, now)
+	good := watermarked(`"a":"b"`, now)
 	want := g.post("/miniprogram/decrypt", dataBody(sealCBC(t, key, "x")), bearer(token)).withoutID()
 	random := rand.New(rand.NewPCG(3, 4))
 	for i := range 200 {
@@ -178,7 +178,7 @@ func TestRefusalsOfSealedTexts(t *testing.T) {
 		case 2: // cut
 			bad = bad[:random.IntN(len(bad)-1)]
 		case 3: // another time
-			bad = []byte(watermarked(`"a":"b"`, programA, now.Add(time.Duration(i-100)*time.Hour)))
+			bad = []byte(watermarked(`"a":"b"`, now.Add(time.Duration(i-100)*time.Hour)))
 		}
 		a := g.post("/miniprogram/decrypt", dataBody(sealCBC(t, key, string(bad))), bearer(token))
 		if a.status != http.StatusUnprocessableEntity || a.withoutID() != want {

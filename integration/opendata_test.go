@@ -96,9 +96,9 @@ func sealCBC(t *testing.T, sessionKey, plain string, padding ...byte) simulator.
 	return simulator.Encrypted{EncryptedData: base64.StdEncoding.EncodeToString(text), IV: base64.StdEncoding.EncodeToString(iv)}
 }
 
-// watermarked is a JSON object with these members and a watermark.
-func watermarked(members, appID string, at time.Time) string {
-	return fmt.Sprintf(`{%s,"watermark":{"timestamp":%d,"appid":%q}}`, members, at.Unix(), appID)
+// watermarked is a JSON object with these members and a watermark of programA.
+func watermarked(members string, at time.Time) string {
+	return fmt.Sprintf(`{%s,"watermark":{"timestamp":%d,"appid":%q}}`, members, at.Unix(), programA)
 }
 
 var requestIDs = regexp.MustCompile(`"request_id":"[^"]*"`)
@@ -186,7 +186,7 @@ func TestDecryptRefuses(t *testing.T) {
 		return dataBody(g.encrypt(simulator.Encryption{Program: programA, User: "alice", Data: json.RawMessage(phoneData), Watermark: mark}))
 	}
 	now := time.Now()
-	base := watermarked(`"a":1`, programA, now)
+	base := watermarked(`"a":1`, now)
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	userInfo := g.encrypt(simulator.Encryption{Program: programA, User: "alice", Data: json.RawMessage(userInfoData), UserInfo: true})
 	ofBob := g.encrypt(simulator.Encryption{Program: programA, User: "bob", Data: json.RawMessage(userInfoData), UserInfo: true})
@@ -214,16 +214,16 @@ func TestDecryptRefuses(t *testing.T) {
 		"watermark a day old":     {marked(simulator.Watermark{Timestamp: now.Add(-24 * time.Hour).Unix()}), 422, "data_invalid"},
 		"watermark of an hour":    {marked(simulator.Watermark{Timestamp: now.Add(time.Hour).Unix()}), 422, "data_invalid"},
 		"no watermark":            {marked(simulator.Watermark{Omit: true}), 422, "data_invalid"},
-		"two watermarks":          {sealed(watermarked(`"watermark":{}`, programA, now)), 422, "data_invalid"},
+		"two watermarks":          {sealed(watermarked(`"watermark":{}`, now)), 422, "data_invalid"},
 		"watermark in capitals":   {sealed(strings.Replace(base, "watermark", "Watermark", 1)), 422, "data_invalid"},
-		"another user's openId":   {sealed(watermarked(`"openId":"`+g.openID(programA, "bob")+`"`, programA, now)), 422, "data_invalid"},
-		"openId a number":         {sealed(watermarked(`"openId":7`, programA, now)), 422, "data_invalid"},
-		"deep":                    {sealed(watermarked(`"a":`+deep, programA, now)), 422, "data_invalid"},
+		"another user's openId":   {sealed(watermarked(`"openId":"`+g.openID(programA, "bob")+`"`, now)), 422, "data_invalid"},
+		"openId a number":         {sealed(watermarked(`"openId":7`, now)), 422, "data_invalid"},
+		"deep":                    {sealed(watermarked(`"a":`+deep, now)), 422, "data_invalid"},
 		"trailing garbage":        {sealed(base + "x"), 422, "data_invalid"},
 		"two objects":             {sealed(base + "{}"), 422, "data_invalid"},
 		"trailing NUL":            {sealed(base + "\x00"), 422, "data_invalid"},
-		"a list":                  {sealed("[" + watermarked(`"a":1`, programA, now) + "]"), 422, "data_invalid"},
-		"not Unicode":             {sealed(watermarked("\"a\":\"\xff\"", programA, now)), 422, "data_invalid"},
+		"a list":                  {sealed("[" + watermarked(`"a":1`, now) + "]"), 422, "data_invalid"},
+		"not Unicode":             {sealed(watermarked("\"a\":\"\xff\"", now)), 422, "data_invalid"},
 		"padding of 0":            {sealed(base, bytes.Repeat([]byte{0}, aes.BlockSize-len(base)%aes.BlockSize)...), 422, "data_invalid"},
 		"padding only":            {sealed(""), 422, "data_invalid"},
 		"wrong signature":         {object("rawData", userInfo.RawData, "signature", strings.Repeat("0", 40)), 422, "data_invalid"},

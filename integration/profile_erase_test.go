@@ -108,6 +108,31 @@ func TestEraseDuringChanges(t *testing.T) {
 	}
 }
 
+// The same with pictures: none is left behind that nobody knows of any more.
+func TestEraseDuringUploads(t *testing.T) {
+	g := start(t, setup{options: "profile {\navatars DIR/avatars\n}"})
+	token := g.login(programA, "alice")
+	body := form(part{"file", "a.png", "image/png", string(pngFile(t, 64, 64))})
+	var made atomic.Int64
+	var busy sync.WaitGroup
+	for range 4 {
+		busy.Go(func() {
+			for a := g.upload(token, body); a.status != http.StatusUnauthorized; a = g.upload(token, body) {
+				if made.Add(1); a.status != http.StatusOK {
+					t.Errorf("%d %s", a.status, a.body)
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "uploads are under way", func() bool { return made.Load() > 10 })
+	g.do(http.MethodDelete, "/miniprogram/profile", "", bearer(token)).expectStatus(t, 204)
+	busy.Wait()
+	if files := g.avatarFiles(); len(files) != 0 {
+		t.Errorf("the directory has %q", files)
+	}
+}
+
 // After an erasure all sessions are over, in every form of request, and nothing
 // of the user is in the store, on this node as after a restart.
 func TestErase(t *testing.T) {

@@ -139,10 +139,10 @@ func (g *gateway) askUser(action, program, openID string) answer {
 	return g.ask(http.MethodPost, "/miniprogram/users/"+action, object("program", program, "openid", openID))
 }
 
-// exported returns what is kept of a user of the simulated platform.
-func (g *gateway) exported(program, user string) exportBody {
+// exported returns what is kept of alice.
+func (g *gateway) exported(program string) exportBody {
 	g.t.Helper()
-	return g.askUser("export", program, g.openID(program, user)).exported(g.t)
+	return g.askUser("export", program, g.openID(program, "alice")).exported(g.t)
 }
 
 // exported reads the answer of an export.

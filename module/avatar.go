@@ -32,7 +32,7 @@ const (
 // Failures of an upload, under the words of the failures that they are.
 var (
 	errPictureType     = newError(http.StatusUnsupportedMediaType, errMediaType.Word, "send a JPEG, PNG or WebP picture as the file of a multipart/form-data body")
-	errPictureTooLarge = newError(http.StatusRequestEntityTooLarge, errTooLarge.Word, "a picture can have 2 MiB and 16 megapixels")
+	errPictureTooLarge = newError(http.StatusRequestEntityTooLarge, errTooLarge.Word, "a picture can have 2 MiB and 10 megapixels")
 	errPictureBroken   = newError(http.StatusBadRequest, errInvalidRequest.Word, "the picture cannot be read")
 )
 

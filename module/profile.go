@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/profile"
 	"github.com/minigate/minigate/module/session"
@@ -156,6 +158,11 @@ func (rt *runtime) changeProfile(ctx context.Context, p *program, a profile.Auth
 		return nil, errSessionRevoked
 	case err != nil:
 		return nil, p.storeFailure(err)
+	}
+	if kept.Avatar != "" { // it is kept as long as the profile
+		if err := rt.avatars.Refresh(ctx, kept.Avatar); err != nil {
+			p.logger.Warn("picture is not refreshed", zap.Error(err))
+		}
 	}
 	return kept, nil
 }

@@ -45,9 +45,10 @@ const (
 const MaxBytes = 8 << 20
 
 const (
-	// maxPixels and maxSide are what a picture may have. In memory a pixel takes
-	// 4 bytes, and up to 16 in the worst formats.
-	maxPixels = 16 << 20
+	// maxPixels and maxSide are what a picture may have: the square that is cut out
+	// of a phone's photograph. In memory a pixel takes up to 16 bytes while a
+	// progressive JPEG is decoded.
+	maxPixels = 10_000_000
 	maxSide   = 8192
 
 	// maxScans is how many passes over its pixels a JPEG may ask for. Cameras
@@ -58,8 +59,9 @@ const (
 	// decodeTime is how long decoding may take, at what is left by others.
 	decodeTime = 10 * time.Second
 
-	// maxDecodings is how many pictures are decoded at once in the process.
-	maxDecodings = 2
+	// maxDecodings is how many pictures are decoded at once in the process, which
+	// bounds the memory that users can make it take.
+	maxDecodings = 1
 )
 
 // Picture is an encoded picture, as Normalize makes them.
@@ -91,8 +93,8 @@ var decodings = make(chan struct{}, maxDecodings)
 // in it is transparent and the file stays small, otherwise a JPEG.
 //
 // The error is ErrType, ErrTooLarge, ErrBroken, or that of ctx, which ends the
-// wait for others as well as the work. Safe for concurrent use: all but two
-// callers wait.
+// wait for others as well as the work. Safe for concurrent use: all but one
+// caller wait.
 func Normalize(ctx context.Context, data []byte) (Picture, error) {
 	f := detect(data)
 	switch {

@@ -150,8 +150,7 @@ func (k *inStore) Refresh(ctx context.Context, name string) error {
 }
 
 // Sweep implements Keeper. It seals anew what is sealed with another key than
-// the active one, and gives pictures the end that keep asks for, counted from
-// their last use.
+// the active one, and gives pictures the end that keep asks for.
 func (k *inStore) Sweep(ctx context.Context) error {
 	var outdated []string
 	var broken int
@@ -187,13 +186,17 @@ func (k *inStore) Sweep(ctx context.Context) error {
 }
 
 // adjust gives a record the end that it should have, and reports whether the
-// store holds something else, or something that is past its end.
+// store holds something else, or something that is past its end. One that has no
+// end, or too late a one, is kept for the whole time from now: nobody knows how
+// long ago it was in use.
 func (k *inStore) adjust(rec *pictureRecord, now int64) bool {
 	if rec.over(now) {
 		return true
 	}
-	before := rec.End
-	rec.End = end(rec.Since, k.keep)
+	before, latest := rec.End, end(now, k.keep)
+	if latest == 0 || before == 0 || before > latest {
+		rec.End = latest
+	}
 	return rec.End != before || rec.stale
 }
 

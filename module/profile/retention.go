@@ -44,9 +44,10 @@ func (m *Manager) Refresh(ctx context.Context, subject string, p *Profile) error
 
 // Sweep brings the records of all profiles up to date, and returns how many it
 // wrote or deleted: those sealed with another key than the active one are
-// sealed anew; those without an end get one, or lose it, according to Keep,
-// counted from their last change; those past their end are deleted. What cannot
-// be read is left alone and told to Warn, once with the count.
+// sealed anew; those without an end get one, counted from now because nobody knows
+// when their users were last seen, or lose it, according to Keep; those past their
+// end are deleted. What cannot be read is left alone and told to Warn, once with
+// the count.
 //
 // Changes and erasures may go on meanwhile, and several sweeps at once do no
 // harm. An error means that the store could not do its work, or ctx is done;
@@ -115,7 +116,7 @@ func (m *Manager) adjust(rec *record, now int64) bool {
 	case latest == 0:
 		end = 0
 	case end == 0:
-		end = m.end(rec.Known.UpdatedAt)
+		end = latest // nobody knows when the user was last seen
 	case end > latest:
 		end = latest // profiles are kept for a shorter time than before
 	}
