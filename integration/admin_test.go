@@ -115,7 +115,7 @@ func TestAdminRefuses(t *testing.T) {
 		"number":                {`{"program":"` + programA + `","openid":7}`, 400},
 		"twice":                 {`{"openid":"x",` + object("program", programA, "openid", openID)[1:], 400},
 		"empty":                 {"", 400},
-		"100 KiB":               {object("program", programA, "openid", strings.Repeat("x", 100<<10)), 413},
+		"64 KiB":                {object("program", programA, "openid", strings.Repeat("x", 64<<10)), 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g.ask(http.MethodPost, "/miniprogram/users/export", test.body).expectStatus(t, test.status)

@@ -135,13 +135,20 @@ func TestInFlightRefuses(t *testing.T) {
 	if len(refusals) != 1 {
 		t.Errorf("there are several refusals: %v", refusals)
 	}
+	// Who signs in on the way has his session though the data is bad: the code is
+	// spent.
+	a := g.post("/api/phone", object("encryptedData", "AAAA", "iv", "AAAA"), inline(programA, g.code(programA, "carol")))
+	a.expect(t, 422, "data_invalid")
+	if shown := g.get("/", "Authorization: "+a.header.Get("Authorization")); shown.status != http.StatusOK || identities(shown.body, "X-User-Openid") == nil {
+		t.Errorf("inline, with bad data: the session is %q", a.header.Get("Authorization"))
+	}
 	received(t, g.post("/api/phone", `{"phoneNumber":"110"}`), `{"phoneNumber":"110"}`, "")
 	received(t, g.post("/orders", good, bearer(token)), good, "")
 
 	// Site's error routes have the last word on how it looks.
 	routed := start(t, setup{directive: inflight.directive, routes: "reverse_proxy UPSTREAM\nhandle_errors 422 {\nrespond \"ours: {err.message}\" 422\n}"})
 	token = routed.login(programA, "alice")
-	a := routed.post("/api/phone", object("encryptedData", "AAAA", "iv", "AAAA"), bearer(token))
+	a = routed.post("/api/phone", object("encryptedData", "AAAA", "iv", "AAAA"), bearer(token))
 	if a.status != http.StatusUnprocessableEntity || !strings.HasPrefix(a.body, "ours: ") || routed.upstream.count() != 0 {
 		t.Errorf("error route: %d %s", a.status, a.body)
 	}

@@ -20,69 +20,76 @@ import (
 )
 
 // openData is data of a platform's as a client hands it over: encrypted, or
-// signed, or both. Names are those of the platforms' client interfaces, and our
-// own spelling of them.
+// signed, or both. A client may use the platform's names, or the same with
+// underscores.
 type openData struct {
-	EncryptedData  string `json:"encrypted_data"`
-	EncryptedData2 string `json:"encryptedData"`
-	IV             string `json:"iv"`
-	RawData        string `json:"raw_data"`
-	RawData2       string `json:"rawData"`
-	Signature      string `json:"signature"`
+	encrypted, iv      string // WeChat's encryptedData and iv
+	rawData, signature string // WeChat's rawData and signature
 
-	// Response is Alipay's: a text, or the object in which the platform tells of
-	// a failure. Sign belongs to it.
-	Response json.RawMessage `json:"response"`
-	Sign     string          `json:"sign"`
-
-	// signed is the JSON text that the platform signed, if there is one.
+	// signed is the JSON text that Alipay signed, as its my.getPhoneNumber gave it
+	// to the client; nil without.
 	signed []byte
 }
 
-// readOpenData reads what body has of open data.
+// readOpenData reads what body, a JSON object, has of open data.
 func readOpenData(body []byte) (*openData, *Error) {
-	d := new(openData)
-	if json.Unmarshal(body, d) != nil {
+	fields, err := provider.DecodeFields(body)
+	if err != nil {
 		return nil, errInvalidRequest
 	}
-	for _, pair := range [...][2]*string{{&d.EncryptedData, &d.EncryptedData2}, {&d.RawData, &d.RawData2}} {
-		if *pair[0] != "" && *pair[1] != "" && *pair[0] != *pair[1] {
+	d := new(openData)
+	for _, member := range [...]struct {
+		text        *string
+		name, alias string
+	}{
+		{&d.encrypted, "encryptedData", "encrypted_data"},
+		{&d.iv, "iv", ""},
+		{&d.rawData, "rawData", "raw_data"},
+		{&d.signature, "signature", ""},
+	} {
+		text, err := fields.Text(member.name)
+		other, otherErr := fields.Text(member.alias)
+		if err != nil || otherErr != nil || (text != "" && other != "" && text != other) {
 			return nil, errInvalidRequest
 		}
-		*pair[0] = cmp.Or(*pair[0], *pair[1])
+		*member.text = cmp.Or(text, other)
 	}
-	d.signed = d.signedText(body)
+	sign, err := fields.Text("sign")
+	if err != nil {
+		return nil, errInvalidRequest
+	}
+	d.signed = signedText(body, fields, d.encrypted, sign)
 	return d, nil
 }
 
 // signedText returns the text that my.getPhoneNumber gave to the client. Clients
 // send it as their body, or as a text in a member of their own body.
-func (d *openData) signedText(body []byte) []byte {
-	var text string
-	switch {
-	case d.Response == nil:
-		text = d.EncryptedData
-	case d.Sign != "" || json.Unmarshal(d.Response, &text) != nil:
-		return body
+func signedText(body []byte, fields provider.Fields, encrypted, sign string) []byte {
+	text := encrypted
+	if fields.Has("response") {
+		var err error
+		if text, err = fields.Text("response"); err != nil || sign != "" {
+			return body
+		}
 	}
 	if text = strings.TrimSpace(text); strings.HasPrefix(text, "{") {
 		return []byte(text)
 	}
-	if d.Response != nil {
+	if fields.Has("response") {
 		return body // not signed, as it will turn out
 	}
 	return nil
 }
 
 // isEncrypted reports whether there is data that a session key opens.
-func (d *openData) isEncrypted() bool { return d.EncryptedData != "" && d.IV != "" && d.signed == nil }
+func (d *openData) isEncrypted() bool { return d.encrypted != "" && d.iv != "" && d.signed == nil }
 
 // isVerifiable reports whether there is plain data with a signature.
-func (d *openData) isVerifiable() bool { return d.RawData != "" && d.Signature != "" }
+func (d *openData) isVerifiable() bool { return d.rawData != "" && d.signature != "" }
 
 // isAny reports whether there is open data at all, whole or in part.
 func (d *openData) isAny() bool {
-	return d.EncryptedData != "" || d.RawData != "" || d.Signature != "" || d.signed != nil
+	return d.encrypted != "" || d.rawData != "" || d.signature != "" || d.signed != nil
 }
 
 // opened is what was inside of open data.
@@ -181,13 +188,13 @@ func tryKeys(from provider.OpenData, openID string, keys []session.PlatformKey, 
 func openWith(from provider.OpenData, holder provider.Holder, d *openData) []byte {
 	var plain []byte
 	if d.isVerifiable() {
-		if from.Verify(holder, d.RawData, d.Signature) != nil {
+		if from.Verify(holder, d.rawData, d.signature) != nil {
 			return nil
 		}
-		plain = []byte(d.RawData)
+		plain = []byte(d.rawData)
 	}
 	if d.isEncrypted() {
-		decrypted, err := from.Decrypt(holder, d.EncryptedData, d.IV)
+		decrypted, err := from.Decrypt(holder, d.encrypted, d.iv)
 		if err != nil {
 			return nil
 		}

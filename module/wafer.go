@@ -158,7 +158,7 @@ func (h *Handler) waferUserInfo(r *http.Request, rt *runtime, s *session.Session
 // waferOpenData returns the user information that a login request carries in
 // encrypted form, or nil, and keeps it.
 func (h *Handler) waferOpenData(r *http.Request, rt *runtime, s *session.Session) (info map[string]any) {
-	d := &openData{EncryptedData: r.Header.Get(waferEncryptedData), IV: r.Header.Get(waferIV)}
+	d := &openData{encrypted: r.Header.Get(waferEncryptedData), iv: r.Header.Get(waferIV)}
 	if !d.isEncrypted() {
 		return nil
 	}

@@ -4,7 +4,10 @@
 package provider
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -164,11 +167,21 @@ func TestClean(t *testing.T) {
 func FuzzDecodeFields(f *testing.F) {
 	for _, seed := range []string{
 		"{}", `{"errcode":"40029","errmsg":"x"}`, "\xef\xbb\xbf{\"a\":null}", `{"a":{"a":[{}]}}`, `{"a":"\ud800"}`, "[[[[",
+		`{ "a" : 1 , "b":[1,{"c":"}"}] ,"d":"\\"","e" :true}`, `{"\u0061":1,"a":2}`, "{\"\xff\":1}",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fields, err := DecodeFields(data)
+		var want map[string]json.RawMessage
+		if err == nil {
+			if err := json.Unmarshal(bytes.TrimPrefix(data, byteOrderMark), &want); err != nil {
+				t.Fatalf("encoding/json refuses it: %v", err)
+			}
+			if !maps.EqualFunc(fields, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+				t.Fatalf("got %q, encoding/json gets %q", fields, want)
+			}
+		}
 		if err != nil {
 			if reasonOf(t, err) != PlatformFault || fields != nil {
 				t.Fatalf("got %v %v", fields, err)
