@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -166,7 +165,8 @@ func fetchToken(ctx context.Context, p *program, tokens provider.AppTokens, key 
 	if err != nil {
 		return nil, err
 	}
-	use := max(lifetime-refreshAhead-rand.N(refreshJitter), min(shortestUse, lifetime))
+	jitter := time.Duration(now.UnixNano()) % refreshJitter
+	use := max(lifetime-refreshAhead-jitter, min(shortestUse, lifetime))
 	return &appTokenRecord{Key: key, Token: token, RefreshAt: now.Add(use).Unix(), ExpiresAt: now.Add(lifetime).Unix()}, nil
 }
 

@@ -81,7 +81,7 @@ func readPicture(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
 	var data []byte
 	for {
 		part, err := form.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -207,8 +207,13 @@ func TestDirectoryIsUser(t *testing.T) {
 		openID, userID string
 		want           bool
 	}{
-		{o, u, true}, {o, "", true}, {"", u, true},
-		{"other", "another", false}, {"", "another", false}, {"unknown", "", false}, {"", "", false},
+		{o, u, true},
+		{o, "", true},
+		{"", u, true},
+		{"other", "another", false},
+		{"", "another", false},
+		{"unknown", "", false},
+		{"", "", false},
 	} {
 		for _, who := range []struct {
 			name string

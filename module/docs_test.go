@@ -38,7 +38,7 @@ func TestEndpointsAndErrorsAreDocumented(t *testing.T) {
 			t.Errorf("error %s is not documented", word[2])
 		}
 	}
-	for _, row := range regexp.MustCompile("(?m)^\\| [0-9]{3} \\| (.*?) \\|").FindAllStringSubmatch(doc, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| [0-9]{3} \| (.*?) \|`).FindAllStringSubmatch(doc, -1) {
 		for _, word := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
 			if !strings.Contains(string(source), `"`+word[1]+`"`) {
 				t.Errorf("there is no error %s", word[1])

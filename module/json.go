@@ -89,17 +89,16 @@ func isPlainObject(data []byte) bool {
 // hasUniqueNames looks through valid JSON, in which strings are all that has to
 // be read: a string that a colon follows is a name.
 func hasUniqueNames(text []byte) bool {
-	var levels [maxDepth]names
-	depth := -1
+	open := make([]names, 0, maxDepth) // the objects and lists around a place
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '{', '[':
-			if depth++; depth == maxDepth {
+			if len(open) == maxDepth {
 				return false
 			}
-			levels[depth] = names{}
+			open = append(open, names{})
 		case '}', ']':
-			depth--
+			open = open[:len(open)-1]
 		case '"':
 			end := i + 1
 			for text[end] != '"' {
@@ -110,7 +109,7 @@ func hasUniqueNames(text []byte) bool {
 			}
 			quoted := text[i : end+1]
 			i = end
-			if rest := bytes.TrimLeft(text[end+1:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' && !levels[depth].add(quoted) {
+			if rest := bytes.TrimLeft(text[end+1:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' && !open[len(open)-1].add(quoted) {
 				return false
 			}
 		}

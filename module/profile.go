@@ -102,8 +102,7 @@ func parseStatement(body []byte, known *profile.Profile) (profile.Statement, *Er
 		return statement, nil
 	}
 	failure := *errInvalidRequest
-	var field *profile.FieldError
-	if errors.As(err, &field) {
+	if field, ok := errors.AsType[*profile.FieldError](err); ok {
 		failure.Description = field.Error()
 	}
 	return nil, &failure

@@ -196,8 +196,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // refuseBody answers a request whose body could not be opened.
 func (h *Handler) refuseBody(w http.ResponseWriter, r *http.Request, err error) error {
-	var failure *Error
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*Error](err); ok {
 		return h.refuse(w, r, new(credential), failure)
 	}
 	return err
