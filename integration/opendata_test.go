@@ -187,6 +187,7 @@ func TestDecryptRefuses(t *testing.T) {
 	}
 	now := time.Now()
 	base := watermarked(`"a":1`, now)
+	whole := watermarked(`"a":"`+strings.Repeat("x", aes.BlockSize-len(watermarked(`"a":""`, now))%aes.BlockSize)+`"`, now)
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	userInfo := g.encrypt(simulator.Encryption{Program: programA, User: "alice", Data: json.RawMessage(userInfoData), UserInfo: true})
 	ofBob := g.encrypt(simulator.Encryption{Program: programA, User: "bob", Data: json.RawMessage(userInfoData), UserInfo: true})
@@ -225,6 +226,7 @@ func TestDecryptRefuses(t *testing.T) {
 		"a list":                  {sealed("[" + watermarked(`"a":1`, now) + "]"), 422, "data_invalid"},
 		"not Unicode":             {sealed(watermarked("\"a\":\"\xff\"", now)), 422, "data_invalid"},
 		"padding of 0":            {sealed(base, bytes.Repeat([]byte{0}, aes.BlockSize-len(base)%aes.BlockSize)...), 422, "data_invalid"},
+		"no padding":              {dataBody(sealCBC(t, key, whole, []byte{}...)), 422, "data_invalid"},
 		"padding only":            {sealed(""), 422, "data_invalid"},
 		"wrong signature":         {object("rawData", userInfo.RawData, "signature", strings.Repeat("0", 40)), 422, "data_invalid"},
 		"signature of another":    {object("rawData", ofBob.RawData, "signature", ofBob.Signature), 422, "data_invalid"},

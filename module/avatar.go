@@ -81,8 +81,8 @@ func readPicture(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
 	var data []byte
 	for {
 		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
-			break
+		if errors.Is(err, io.EOF) && errors.Unwrap(err) == nil {
+			break // the end of the form; where it is cut off, the error is wrapped
 		}
 		if err != nil {
 			return nil, formFailure(err)

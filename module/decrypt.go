@@ -75,8 +75,12 @@ func (h *Handler) wantsData(r *http.Request) (wanted, required bool, err error) 
 		}
 		wanted, required = wanted || matches, required || (matches && d.Required)
 	}
-	if strict && !required && hasBody(r) && ambiguousPath(r.URL) {
-		return false, false, errAmbiguousPath // it may be one that requires data, to the upstream
+	if strict && !required {
+		// To the upstream it may be one that requires data.
+		if hasBody(r) && ambiguousPath(r.URL) {
+			return false, false, errAmbiguousPath
+		}
+		removeOverrides(r.Header)
 	}
 	return wanted, required, nil
 }
@@ -148,6 +152,7 @@ func setBody(r *http.Request, body []byte) {
 	r.Body = &rest{bytes.NewReader(body), r.Body}
 	r.ContentLength = int64(len(body))
 	r.Header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	r.Header["Content-Type"] = []string{"application/json"}
 	for _, name := range bodyDigests {
 		delete(r.Header, name)
 	}

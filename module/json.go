@@ -72,10 +72,16 @@ func readObject(r *http.Request, optional bool) ([]byte, *Error) {
 	return data, nil
 }
 
-// isJSON reports whether a header says that the body is JSON.
+// isJSON reports whether a header says that the body is JSON, in the one charset
+// that JSON has: in another one, others would read something else in it.
 func isJSON(header http.Header) bool {
-	mediaType, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	return err == nil && mediaType == "application/json"
+	lines := header["Content-Type"]
+	if len(lines) != 1 {
+		return false
+	}
+	mediaType, params, err := mime.ParseMediaType(lines[0])
+	charset := strings.ToLower(params["charset"])
+	return err == nil && mediaType == "application/json" && (charset == "" || charset == "utf-8" || charset == "utf8")
 }
 
 // isPlainObject reports whether data is exactly one JSON object in which no

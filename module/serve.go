@@ -225,8 +225,8 @@ func (h *Handler) serveAnonymous(w http.ResponseWriter, r *http.Request, next ca
 }
 
 // removeOverrides takes off the headers by which some upstreams let a client
-// replace the path or the method of its request: it is let through without a
-// session because of those that it shows.
+// replace the path or the method of its request: it is let through because of
+// those that it shows.
 func removeOverrides(header http.Header) {
 	for _, name := range [...]string{
 		"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
