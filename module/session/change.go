@@ -90,18 +90,9 @@ type DescribedSession struct {
 
 // Describe tells what is kept of a user; nil if that is nothing.
 func (m *Manager) Describe(ctx context.Context, subject string) (*Description, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading sessions: %w", err)
-	}
-	rec, err := openRecord(m.Keys, subject, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("reading sessions: %w", err)
+	rec, err := m.read(ctx, subject)
+	if rec == nil || err != nil {
+		return nil, err
 	}
 	d := &Description{Identity: rec.Identity, PlatformKeys: len(rec.Keys)}
 	for _, s := range rec.Sessions {
@@ -166,6 +157,24 @@ func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error 
 		m.Cache.drop(token)
 	}
 	return nil
+}
+
+// read returns the record of a user, nil where there is none.
+func (m *Manager) read(ctx context.Context, subject string) (*record, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a session record: %w", err)
+	}
+	rec, err := openRecord(m.Keys, subject, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("reading a session record: %w", err)
+	}
+	return rec, nil
 }
 
 // errUnchanged is returned by the function given to update when there is

@@ -5,12 +5,9 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/minigate/minigate/module/store"
 )
 
 // PlatformKey is a session key of the platform.
@@ -48,18 +45,9 @@ func (m *Manager) StoredKeys(ctx context.Context, subject string) ([]PlatformKey
 }
 
 func (m *Manager) readKeys(ctx context.Context, subject string) ([]platformKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading session keys: %w", err)
-	}
-	rec, err := openRecord(m.Keys, subject, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("reading session keys: %w", err)
+	rec, err := m.read(ctx, subject)
+	if rec == nil || err != nil {
+		return nil, err
 	}
 	return rec.Keys, nil
 }

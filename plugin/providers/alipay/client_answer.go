@@ -11,15 +11,10 @@ import (
 	"mime"
 	"regexp"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/minigate/minigate/module/provider"
 )
-
-// longestID is the most bytes of an open_id, user_id or union_id. Those seen have
-// 47, 16 and 47.
-const longestID = 128
 
 // errorNode is where refusals are that are not in the method's own node.
 const errorNode = "error_response"
@@ -202,7 +197,7 @@ func grantOf(node provider.Fields) (grant provider.Grant, token string, err erro
 		if *field.value, err = node.Text(field.name); err != nil {
 			return grant, "", err
 		}
-		if field.value != &token && *field.value != "" && !isID(*field.value) {
+		if field.value != &token && *field.value != "" && !provider.IsID(*field.value) {
 			return grant, "", unreadable(field.name + " has a wrong form")
 		}
 	}
@@ -220,10 +215,4 @@ func grantOf(node provider.Fields) (grant provider.Grant, token string, err erro
 // that can be used.
 func unreadable(why string) *provider.Error {
 	return &provider.Error{Reason: provider.PlatformFault, Err: errors.New("reading the answer: " + why)}
-}
-
-// isID reports whether s can name a user.
-func isID(s string) bool {
-	return s != "" && len(s) <= longestID && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -10,16 +10,11 @@ import (
 	"net/mail"
 	"net/url"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/minigate/minigate/module/provider"
 )
 
 const (
-	// longestText is the most characters of a field of user information.
-	longestText = 128
-
 	// longestURL is the most bytes of the address of a picture.
 	longestURL = 1024
 
@@ -116,41 +111,25 @@ func spent(err error) error {
 // user never set; what has no sane form is left out.
 func infoOf(fields provider.Fields) provider.UserInfo {
 	info := provider.UserInfo{
-		Nickname:  plainText(fields, "nick_name"),
+		Nickname:  fields.Line("nick_name"),
 		AvatarURL: pictureOf(fields),
-		Country:   plainText(fields, "country_code"),
-		Province:  plainText(fields, "province"),
-		City:      plainText(fields, "city"),
+		Country:   fields.Line("country_code"),
+		Province:  fields.Line("province"),
+		City:      fields.Line("city"),
 	}
-	switch plainText(fields, "gender") {
+	switch fields.Line("gender") {
 	case "F":
 		info.Gender = "female"
 	case "M":
 		info.Gender = "male"
 	}
-	if email := plainText(fields, "email"); isEmail(email) {
+	if email := fields.Line("email"); isEmail(email) {
 		info.Email = email
 	}
-	if number, ok := parsePhone(plainText(fields, "mobile")); ok {
+	if number, ok := parsePhone(fields.Line("mobile")); ok {
 		info.PhoneNumber, info.CountryCode = number.Number, number.CountryCode
 	}
 	return info
-}
-
-// plainText returns a field that is a text of a line, empty if it is not: one with
-// control characters, or with such as change the direction of what stands around
-// it, could pass for another.
-func plainText(fields provider.Fields, name string) string {
-	text, err := fields.Text(name)
-	if err != nil || utf8.RuneCountInString(text) > longestText || strings.ContainsFunc(text, isMisleading) {
-		return ""
-	}
-	return text
-}
-
-// isMisleading reports whether r is a control character or overrides directions.
-func isMisleading(r rune) bool {
-	return unicode.IsControl(r) || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }
 
 // pictureOf returns the https address of the user's picture.

@@ -11,16 +11,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/minigate/minigate/module/provider"
 )
 
 const (
-	// longestID is the most bytes of an openid or unionid. WeChat's have 28.
-	longestID = 128
-
 	// sessionKeySize is the bytes of a session key, an AES-128 key, which comes as
 	// base64.
 	//
@@ -91,12 +86,6 @@ func encode(v any) ([]byte, error) {
 		return nil, &provider.Error{Err: errors.New("encoding the call: it has no JSON")}
 	}
 	return body.Bytes(), nil
-}
-
-// isID reports whether s can be an openid or unionid.
-func isID(s string) bool {
-	return s != "" && len(s) <= longestID && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // isSessionKey reports whether s is a session key.

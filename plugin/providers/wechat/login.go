@@ -49,10 +49,10 @@ func (c *client) readGrant(answer *provider.Answer, code string) (provider.Grant
 	if err != nil {
 		return none, err
 	}
-	if grant.OpenID, err = textField(fields, "openid", isID); err != nil {
+	if grant.OpenID, err = textField(fields, "openid", provider.IsID); err != nil {
 		return none, err
 	}
-	if grant.UnionID, err = textField(fields, "unionid", func(id string) bool { return id == "" || isID(id) }); err != nil {
+	if grant.UnionID, err = textField(fields, "unionid", func(id string) bool { return id == "" || provider.IsID(id) }); err != nil {
 		return none, err
 	}
 	if grant.SessionKey, err = textField(fields, "session_key", isSessionKey); err != nil {
@@ -74,7 +74,7 @@ func checkLoginCode(code string) error {
 
 // checkCode refuses what cannot be a code.
 func checkCode(code string) error {
-	if !isWord(code, longestCode) {
+	if !provider.IsWord(code, longestCode) {
 		return &provider.Error{
 			Reason: provider.CodeMalformed,
 			Err:    errors.New("checking the code: it must have 1 to 128 letters, digits, _ or -"),

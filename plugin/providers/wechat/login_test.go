@@ -45,7 +45,7 @@ func TestGrants(t *testing.T) {
 		grant("null", good(key), "null"),
 		grant("7", good(key), "null"),
 		grant(`{"a":"b"}`, good(key), "null"),
-		grant(good(strings.Repeat("x", longestID+1)), good(key), "null"),
+		grant(good(strings.Repeat("x", 129)), good(key), "null"),
 		grant(`"a\u0000b"`, good(key), "null"),
 		grant(`"a\r\nX-User-Id: b"`, good(key), "null"),
 		grant(`"a\u202eb"`, good(key), "null"),
@@ -64,7 +64,7 @@ func TestGrants(t *testing.T) {
 		grant(good(openid), good(key), "{}"),
 		grant(good(openid), good(key), "false"),
 		grant(good(openid), good(key), `"a\u0000b"`),
-		grant(good(openid), good(key), good(strings.Repeat("x", longestID+1))),
+		grant(good(openid), good(key), good(strings.Repeat("x", 129))),
 	} {
 		got, err := read(body)
 		if e := errorOf(t, err); e.Reason != provider.PlatformFault || got != (provider.Grant{}) {
@@ -119,7 +119,7 @@ func FuzzReadGrant(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		grant, err := testClient.readGrant(&provider.Answer{Status: status, Body: body}, testCode(0))
 		if err == nil {
-			if !isID(grant.OpenID) || !isSessionKey(grant.SessionKey) || grant.UnionID != "" && !isID(grant.UnionID) {
+			if !provider.IsID(grant.OpenID) || !isSessionKey(grant.SessionKey) || grant.UnionID != "" && !provider.IsID(grant.UnionID) {
 				t.Fatalf("grant %+v", grant)
 			}
 			return

@@ -21,7 +21,7 @@ func (c *client) phoneByCode(ctx context.Context, appToken, code, openID string)
 	if err := checkCode(code); err != nil {
 		return none, err
 	}
-	if !isID(openID) {
+	if !provider.IsID(openID) {
 		return none, &provider.Error{Err: errors.New("asking for a telephone number: the user has no openid")}
 	}
 	body, err := encode(struct {

@@ -45,7 +45,7 @@ func (c *client) resetSessionKey(ctx context.Context, appToken string, holder pr
 // callSigned makes a call that proves with a signature of nothing that we have
 // the holder's session key. A holder without one is refused without a call.
 func (c *client) callSigned(ctx context.Context, path, appToken string, holder provider.Holder) (provider.Fields, error) {
-	if !isID(holder.OpenID) || !isSessionKey(holder.SessionKey) {
+	if !provider.IsID(holder.OpenID) || !isSessionKey(holder.SessionKey) {
 		return nil, &provider.Error{Reason: provider.KeyStale, Err: errors.New("signing the call: the user has no session key")}
 	}
 	signature := sign(holder.SessionKey, "")

@@ -6,16 +6,11 @@ package wechat
 import (
 	"net/url"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/minigate/minigate/module/provider"
 )
 
 const (
-	// longestText is the most characters of a nickname or place.
-	longestText = 128
-
 	// longestURL is the most bytes of a picture's address.
 	longestURL = 1024
 
@@ -39,30 +34,14 @@ func userInfo(plain []byte) (provider.UserInfo, error) {
 		return provider.UserInfo{}, provider.ErrData
 	}
 	return provider.UserInfo{
-		Nickname:  nickname(saneText(fields, "nickName")),
+		Nickname:  nickname(fields.Line("nickName")),
 		AvatarURL: avatar(fields),
 		Gender:    gender(fields),
-		Country:   saneText(fields, "country"),
-		Province:  saneText(fields, "province"),
-		City:      saneText(fields, "city"),
-		Language:  saneText(fields, "language"),
+		Country:   fields.Line("country"),
+		Province:  fields.Line("province"),
+		City:      fields.Line("city"),
+		Language:  fields.Line("language"),
 	}, nil
-}
-
-// saneText returns a field that one can show, and nothing in the place of one
-// that plays tricks on those who read it.
-func saneText(fields provider.Fields, name string) string {
-	text, err := fields.Text(name)
-	if err != nil || utf8.RuneCountInString(text) > longestText || strings.ContainsFunc(text, isTrick) {
-		return ""
-	}
-	return text
-}
-
-// isTrick reports whether r is a control character, or makes a text run in
-// another direction than it is written in (Unicode Standard Annex #9, section 2).
-func isTrick(r rune) bool {
-	return unicode.IsControl(r) || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
 // nickname leaves out the name that is nobody's.

@@ -79,7 +79,7 @@ func (p *Provider) Validate() error {
 	switch {
 	case p.ID == "":
 		return errors.New("app_id is required")
-	case !isWord(p.ID, longestAppID):
+	case !provider.IsWord(p.ID, longestAppID):
 		return fmt.Errorf("app_id must have 1 to %d letters, digits, _ or -", longestAppID)
 	case p.Secret == "":
 		return errors.New("secret is required")
@@ -169,21 +169,6 @@ func (p *Provider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
-}
-
-// isWord reports whether s has 1 to longest letters, digits, _ and - of ASCII.
-func isWord(s string, longest int) bool {
-	if s == "" || len(s) > longest {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // Interface guards
