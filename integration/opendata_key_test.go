@@ -174,13 +174,12 @@ func TestLoginWithData(t *testing.T) {
 		status int
 		word   string
 	}{
-		"another user's":       {[]string{"encryptedData", ofBob.EncryptedData, "iv", ofBob.IV}, 422, "data_invalid"},
-		"another's signature":  {[]string{"rawData", ofBob.RawData, "signature", ofBob.Signature}, 422, "data_invalid"},
-		"no base64":            {[]string{"encryptedData", "%%", "iv", mine.IV}, 422, "data_invalid"},
-		"one good, one bad":    {[]string{"encryptedData", mine.EncryptedData, "iv", mine.IV, "rawData", "{}", "signature", "x"}, 422, "data_invalid"},
-		"without iv":           {[]string{"encryptedData", mine.EncryptedData}, 400, "invalid_request"},
-		"without signature":    {[]string{"rawData", ofBob.RawData}, 400, "invalid_request"},
-		"form of a platform's": {[]string{"response", response}, 400, "invalid_request"},
+		"another user's":      {[]string{"encryptedData", ofBob.EncryptedData, "iv", ofBob.IV}, 422, "data_invalid"},
+		"another's signature": {[]string{"rawData", ofBob.RawData, "signature", ofBob.Signature}, 422, "data_invalid"},
+		"no base64":           {[]string{"encryptedData", "%%", "iv", mine.IV}, 422, "data_invalid"},
+		"one good, one bad":   {[]string{"encryptedData", mine.EncryptedData, "iv", mine.IV, "rawData", "{}", "signature", "x"}, 422, "data_invalid"},
+		"without iv":          {[]string{"encryptedData", mine.EncryptedData}, 400, "invalid_request"},
+		"without signature":   {[]string{"rawData", ofBob.RawData}, 400, "invalid_request"},
 	} {
 		a := login(programA, "alice", test.pairs...)
 		a.expect(t, test.status, test.word)

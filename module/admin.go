@@ -149,7 +149,15 @@ func (a *Admin) export(r *http.Request, user *adminUser) (any, error) {
 }
 
 func (a *Admin) erase(r *http.Request, user *adminUser) (any, error) {
-	return nil, user.runtime.erase(r.Context(), user.Identity)
+	// A mistyped id must not look like somebody who is gone.
+	_, unknown := user.runtime.export(r.Context(), user.Identity)
+	if err := user.runtime.erase(r.Context(), user.Identity); err != nil {
+		return nil, err
+	}
+	if errors.Is(unknown, errNobody) {
+		return nil, errNobody
+	}
+	return nil, nil
 }
 
 func (a *Admin) resetKey(r *http.Request, user *adminUser) (any, error) {

@@ -39,6 +39,9 @@ const (
 	maxDataBody = 256 << 10
 )
 
+// errDataTooLarge says that a body cannot be open data, which is far smaller.
+var errDataTooLarge = newError(http.StatusRequestEntityTooLarge, errTooLarge.Word, "the request body is larger than 256 KiB, which a platform's data never is")
+
 // bodyDigests are headers that say something of the body as it was.
 var bodyDigests = []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"}
 
@@ -100,12 +103,16 @@ func (h *Handler) openBody(r *http.Request, v *visitor) error {
 		return failure
 	case failure != nil:
 		return nil // no business of ours
-	case !d.isAny() && required:
-		return errDataInvalid
-	case !d.isAny():
-		return nil
-	case v == nil:
+	case v == nil && (required || h.meansAny(d)):
 		return errSessionMissing
+	case v == nil:
+		return nil
+	}
+	if !d.isMeantFor(h.allowed[v.claims.Program].abilities()) {
+		if required {
+			return errDataInvalid
+		}
+		return nil
 	}
 	rt, err := h.app.runtime()
 	if err != nil {
@@ -120,6 +127,16 @@ func (h *Handler) openBody(r *http.Request, v *visitor) error {
 	return nil
 }
 
+// meansAny reports whether d is meant for any of the site's programs.
+func (h *Handler) meansAny(d *openData) bool {
+	for _, p := range h.allowed {
+		if d.isMeantFor(p.abilities()) {
+			return true
+		}
+	}
+	return false
+}
+
 // bodyData reads the open data in the body of r, and puts the body back. The
 // failure says why the body cannot carry any.
 //
@@ -130,7 +147,7 @@ func bodyData(r *http.Request) (*openData, *Error) {
 	case !isJSON(r.Header) || r.Header.Get("Content-Encoding") != "":
 		return nil, errMediaType
 	case r.ContentLength > maxDataBody:
-		return nil, errTooLarge
+		return nil, errDataTooLarge
 	case r.ContentLength <= 0:
 		return nil, errInvalidRequest
 	}

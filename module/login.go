@@ -64,9 +64,6 @@ func (h *Handler) serveLogin(w http.ResponseWriter, r *http.Request, cred *crede
 	if failure != nil {
 		return writeError(w, r, failure)
 	}
-	if !data.isAny() {
-		data = nil
-	}
 	in := signIn{code: body.Code, login: session.Login{Replaces: h.shownSession(r, cred)}, data: data}
 	result, rt, failure := h.signIn(r, body.Program, in)
 	if failure != nil {

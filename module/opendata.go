@@ -82,14 +82,33 @@ func signedText(body []byte, fields provider.Fields, encrypted, sign string) []b
 }
 
 // isEncrypted reports whether there is data that a session key opens.
-func (d *openData) isEncrypted() bool { return d.encrypted != "" && d.iv != "" && d.signed == nil }
+func (d *openData) isEncrypted() bool { return d.encrypted != "" && d.iv != "" }
 
 // isVerifiable reports whether there is plain data with a signature.
 func (d *openData) isVerifiable() bool { return d.rawData != "" && d.signature != "" }
 
-// isAny reports whether there is open data at all, whole or in part.
-func (d *openData) isAny() bool {
-	return d.encrypted != "" || d.rawData != "" || d.signature != "" || d.signed != nil
+// isFor reports whether there is open data, whole or in part, of the kind that
+// the platform with these abilities makes. It is safe on nil.
+func (d *openData) isFor(platform any) bool {
+	if d == nil {
+		return false
+	}
+	switch platform.(type) {
+	case provider.OpenData:
+		return d.encrypted != "" || d.rawData != "" || d.signature != ""
+	case provider.SignedData:
+		return d.signed != nil
+	default:
+		return false
+	}
+}
+
+// isMeantFor reports whether a request to an upstream carries data that is to be
+// opened: encryptedData is the name of nothing else, and Alipay's response is so
+// on its platform only. A signature may be of anything.
+func (d *openData) isMeantFor(platform any) bool {
+	_, signs := platform.(provider.SignedData)
+	return d.encrypted != "" || (signs && d.signed != nil)
 }
 
 // opened is what was inside of open data.

@@ -30,7 +30,7 @@ func (h *Handler) servePhone(w http.ResponseWriter, r *http.Request, user *userR
 	o := h.opener(user)
 	var number provider.PhoneNumber
 	switch {
-	case code != "" && d.isAny():
+	case code != "" && d.isFor(o.p.abilities()):
 		failure = errInvalidRequest
 	case code != "":
 		number, failure = o.phoneByCode(r.Context(), code, clientAddress(r))
@@ -70,7 +70,7 @@ func (o *opener) phoneByCode(ctx context.Context, code, client string) (provider
 	if !ok {
 		return provider.PhoneNumber{}, errInvalidRequest
 	}
-	number, err := once(ctx, o.rt.state.exchanges, forPhone, o.p.appID, code, o.client(client), func(ctx context.Context) (provider.PhoneNumber, error) {
+	number, err := once(ctx, o.rt.state.exchanges, forPhone, o.of(), code, o.client(client), func(ctx context.Context) (provider.PhoneNumber, error) {
 		return withAppToken(ctx, o.rt, o.p, platform, func(ctx context.Context, token string) (provider.PhoneNumber, error) {
 			return platform.PhoneByCode(ctx, token, code, o.user.OpenID)
 		})
@@ -80,6 +80,10 @@ func (o *opener) phoneByCode(ctx context.Context, code, client string) (provider
 	}
 	return number, nil
 }
+
+// of names the program and the user of a code that belongs to a signed-in user:
+// whoever else got hold of it has no part in the outcome.
+func (o *opener) of() string { return o.p.appID + " " + o.session.Subject }
 
 // client names who brings a code that belongs to a signed-in user.
 func (o *opener) client(address string) string { return o.session.ID + " " + address }

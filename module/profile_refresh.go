@@ -25,7 +25,7 @@ func (h *Handler) serveProfileRefresh(w http.ResponseWriter, r *http.Request, us
 	o := h.opener(user)
 	var info identity.UserInfo
 	switch {
-	case code != "" && d.isAny():
+	case code != "" && d.isFor(o.p.abilities()):
 		failure = errInvalidRequest
 	case code != "":
 		info, failure = o.userInfoByCode(r.Context(), code, clientAddress(r))
@@ -76,7 +76,7 @@ func (o *opener) userInfoByCode(ctx context.Context, code, client string) (ident
 	if !ok {
 		return identity.UserInfo{}, errInvalidRequest
 	}
-	told, err := once(ctx, o.rt.state.exchanges, forProfile, o.p.appID, code, o.client(client), func(ctx context.Context) (toldInfo, error) {
+	told, err := once(ctx, o.rt.state.exchanges, forProfile, o.of(), code, o.client(client), func(ctx context.Context) (toldInfo, error) {
 		return call(ctx, o.p, func(ctx context.Context) (told toldInfo, err error) {
 			told.grant, told.info, err = platform.UserInfoByCode(ctx, code)
 			return told, err

@@ -26,7 +26,7 @@ func (o *opener) recheck(ctx context.Context, keys []session.PlatformKey) []sess
 		return keys
 	}
 	if o.isStale(ctx, keys[0]) {
-		return keys[1:]
+		return nil // those before it are older still
 	}
 	return keys
 }

@@ -63,14 +63,16 @@ func (a *App) exchange(ctx context.Context, rt *runtime, p *program, in signIn) 
 	if login.User, err = rt.directory.identify(ctx, p.platform, p.appID, grant); err != nil {
 		return result, &storeError{err}
 	}
-	if failure := in.serves(login.User); failure != nil {
-		return result, failure
+	failure := in.serves(login.User)
+	if failure == nil && in.data.isFor(p.abilities()) {
+		result.data, failure = a.openAtLogin(ctx, rt, p, login, in.data)
 	}
-	if in.data != nil {
-		var failure *Error
-		if result.data, failure = a.openAtLogin(ctx, rt, p, login, in.data); failure != nil {
-			return result, failure
+	if failure != nil {
+		// The platform has replaced the session key all the same.
+		if err := rt.sessions.LearnKey(ctx, login.User.Subject(), grant.SessionKey); err != nil {
+			return result, &storeError{err}
 		}
+		return result, failure
 	}
 	if result.session, result.token, err = rt.sessions.Create(ctx, login); err != nil {
 		return result, &storeError{err}

@@ -67,15 +67,38 @@ func (m *Manager) VouchKey(ctx context.Context, subject, key string) error {
 	return m.changeKeys(ctx, subject, func(rec *record, i int) { rec.Keys[i].Checked = m.Now().Unix() }, key)
 }
 
-// DropKey forgets a key that the platform does not know any more.
+// DropKey forgets a key that the platform does not know any more, and those
+// before it.
 func (m *Manager) DropKey(ctx context.Context, subject, key string) error {
-	return m.changeKeys(ctx, subject, func(rec *record, i int) { rec.Keys = slices.Delete(rec.Keys, i, i+1) }, key)
+	return m.changeKeys(ctx, subject, func(rec *record, i int) { rec.Keys = rec.Keys[:i] }, key)
 }
 
-// ReplaceKey notes that the platform replaced key by another one. If key is not
-// the user's any more, a newer one has come, and nothing changes.
+// ReplaceKey notes that the platform replaced key by another one, so that data
+// which anybody made with it, or an older one, is not opened any more. If key is
+// not the user's, a newer one has come, and nothing changes.
 func (m *Manager) ReplaceKey(ctx context.Context, subject, key, by string) error {
-	return m.changeKeys(ctx, subject, func(rec *record, _ int) { rec.addKey(by, m.Now().Unix()) }, key)
+	return m.changeKeys(ctx, subject, func(rec *record, i int) {
+		rec.Keys = append(slices.Clone(rec.Keys[:i]), platformKey{Key: by, Since: m.Now().Unix()})
+	}, key)
+}
+
+// LearnKey notes the session key that came with a sign-in of which nothing else
+// became: the user's other sessions go on with it, because the platform has
+// replaced the one before.
+func (m *Manager) LearnKey(ctx context.Context, subject, key string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	err := m.update(ctx, subject, func(rec *record) error {
+		if len(rec.Sessions) == 0 || !rec.addKey(key, m.Now().Unix()) {
+			return errUnchanged
+		}
+		return nil
+	})
+	m.settle(subject, err)
+	if err != nil {
+		return fmt.Errorf("changing session keys: %w", err)
+	}
+	return nil
 }
 
 // changeKeys changes the record of a user whose i-th key is the one called key.

@@ -117,12 +117,16 @@ func TestPlatformKeyIsVouchedDroppedReplaced(t *testing.T) {
 		change func() error
 		want   string
 	}{
-		{func() error { return f.ReplaceKey(t.Context(), subject, "k2", "k3") }, "k3 k2 k1"},
-		{func() error { return f.ReplaceKey(t.Context(), subject, "gone", "k4") }, "k3 k2 k1"},
-		{func() error { return f.DropKey(t.Context(), subject, "k3") }, "k2 k1"},
-		{func() error { return f.DropKey(t.Context(), subject, "k3") }, "k2 k1"},
-		{func() error { return f.VouchKey(t.Context(), subject, "gone") }, "k2 k1"},
-		{func() error { return f.DropKey(t.Context(), "nobody", "k1") }, "k2 k1"},
+		{func() error { return f.ReplaceKey(t.Context(), subject, "k2", "k3") }, "k3"}, // what leaked is of no use
+		{func() error { return f.ReplaceKey(t.Context(), subject, "gone", "k4") }, "k3"},
+		{func() error { return f.LearnKey(t.Context(), subject, "k5") }, "k5 k3"},
+		{func() error { return f.LearnKey(t.Context(), subject, "k5") }, "k5 k3"},
+		{func() error { return f.LearnKey(t.Context(), subject, "") }, "k5 k3"},
+		{func() error { return f.DropKey(t.Context(), subject, "gone") }, "k5 k3"},
+		{func() error { return f.VouchKey(t.Context(), subject, "gone") }, "k5 k3"},
+		{func() error { return f.DropKey(t.Context(), "nobody", "k1") }, "k5 k3"},
+		{func() error { return f.LearnKey(t.Context(), "nobody", "k1") }, "k5 k3"},
+		{func() error { return f.DropKey(t.Context(), subject, "k5") }, ""}, // those before it are older still
 	} {
 		if err := step.change(); err != nil {
 			t.Fatal(err)
@@ -147,6 +151,9 @@ func TestDescribeAndErase(t *testing.T) {
 	s, token, err := f.Create(t.Context(), session.Login{User: alice, PlatformKey: "k1"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if keys := f.keys("nobody"); keys != "" {
+		t.Errorf("somebody who is not signed in has keys: %s", keys)
 	}
 	d, err := f.Describe(t.Context(), subject)
 	if err != nil || d.Identity != alice || len(d.Sessions) != 1 || d.Sessions[0].ID != s.ID || d.PlatformKeys != 1 {
