@@ -47,7 +47,7 @@ func TestInFlight(t *testing.T) {
 	g := start(t, inflight)
 	token, alipay := g.login(programA, "alice"), g.login(programC, "alice")
 	key := g.sessionKey(programA, "alice")
-	spaced := fmt.Sprintf(`{ "phoneNumber" : "135<8>&'\u2028" ,  "purePhoneNumber":"13580006666", "countryCode" : 86,"watermark":{"timestamp":%d,"appid":"%s"} }`, time.Now().Unix(), programA)
+	spaced := fmt.Sprintf(`{ "openGId" : "135<8>&'\u2028" ,  "number":"13580006666", "code" : 86,"watermark":{"timestamp":%d,"appid":"%s"} }`, time.Now().Unix(), programA)
 	sealed := sealCBC(t, key, spaced)
 	signed := g.phoneCode(programC, "alice", "13800138000")
 	forged := "X-Data-Verified: evil\nX_Data_Verified: evil\nx-data_verified: evil\nX.Data.Verified: evil\nX-Data-Verified~: evil\nConnection: close, X-Data-Verified\n"

@@ -194,7 +194,7 @@ func TestDecryptRefuses(t *testing.T) {
 	if a := g.post("/miniprogram/decrypt", sealed(base), bearer(token)); a.status != http.StatusOK {
 		t.Fatalf("what is sealed here is not accepted at all: %d %s", a.status, a.body)
 	}
-	refusals := make(map[string]bool)
+	refusals, failed := make(map[string]bool), 0
 	for name, test := range map[string]struct {
 		body   string
 		status int
@@ -246,6 +246,12 @@ func TestDecryptRefuses(t *testing.T) {
 		"rest":               {dataBody(good) + "x", 400, "invalid_request"},
 		"10 MB":              {cut(10 << 20), 413, "request_too_large"},
 	} {
+		if test.status == 422 {
+			if failed++; failed%(refusalsAllowed-1) == 0 { // another process counts anew
+				g.stop()
+				g.run()
+			}
+		}
 		t.Run(name, func(t *testing.T) {
 			a := g.large("/miniprogram/decrypt", "application/json", test.body, token)
 			a.expect(t, test.status, test.word)

@@ -70,7 +70,7 @@ func TestStoreTakesNoWrites(t *testing.T) {
 	if a := g.get("/", bearer(token)); a.status != http.StatusOK {
 		t.Errorf("who was told that he is still signed in: %d %s", a.status, a.body)
 	}
-	if !strings.Contains(g.log.String(), "session cannot be stored") {
+	if !strings.Contains(g.log.String(), "store cannot be used") {
 		t.Error("the operator is not told")
 	}
 }

@@ -138,7 +138,7 @@ func (g *gateway) useEverything(canaries map[string]string) adminTexts {
 	token := g.token(g.post("/miniprogram/login", object("program", programA, "code", canaries["login code"], "rawData", info.RawData, "signature", info.Signature)))
 	canaries["token"] = token
 	alipay := g.login(programC, "alice")
-	phone := g.handed(programA, "alice", `{"purePhoneNumber":"`+canaryPhone+`","countryCode":"86"}`)
+	phone := g.handed(programA, "alice", `{"phoneNumber":"`+canaryPhone+`","purePhoneNumber":"`+canaryPhone+`","countryCode":"86"}`)
 	canaries["encrypted data"], canaries["iv"], canaries["signature"] = phone.EncryptedData, phone.IV, info.Signature
 	canaries["phone code"] = g.phoneCode(programA, "alice", canaryForeign, "1")
 	canaries["code of Alipay"] = g.consentCode("alice", "auth_user")

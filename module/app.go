@@ -7,6 +7,7 @@
 package module
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/session"
 	"github.com/minigate/minigate/module/store"
 )
 
@@ -158,8 +160,8 @@ func (a *App) Validate() error {
 		return errors.New("durations must be above zero")
 	case a.Session.Recheck < 0 || a.Profile.Keep < 0:
 		return errors.New("recheck and keep must be above zero")
-	case a.Profile.Keep > 0 && a.Profile.Keep < shortestKeep:
-		return errors.New("keep of profiles must be at least one day")
+	case a.Profile.Keep > 0 && a.Profile.Keep < max(shortestKeep, cmp.Or(a.Session.Idle, caddy.Duration(session.DefaultIdle))):
+		return errors.New("keep of profiles must be at least one day, and at least the idle time of sessions")
 	case tooShort(a.Session.Lifetime) || tooShort(a.Session.Idle):
 		return errors.New("lifetime and idle of sessions must be at least one second")
 	case a.Session.PerUser < 0 || a.Exchange.Concurrency < 0:

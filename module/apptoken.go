@@ -36,6 +36,10 @@ const (
 	// appTokenSlack is how long store and lock may take when a token is renewed.
 	appTokenSlack = 10 * time.Second
 
+	// tokenPause is how long the platform is not asked again for a token when it
+	// gave none.
+	tokenPause = time.Second
+
 	// tokenRetryAfter is what clients are told to wait where the platform
 	// refuses the token which it has just handed out.
 	tokenRetryAfter = 10 * time.Second
@@ -45,6 +49,11 @@ const (
 type appToken struct {
 	known atomic.Pointer[appTokenRecord]
 	gate  chan struct{} // held by the one who asks store or platform
+
+	// failure is why there is no token, for a moment after the platform was asked
+	// in vain. Both are guarded by gate.
+	failure      error
+	failureUntil time.Time
 }
 
 // appTokenRecord is what is stored of an app token. Times are unix seconds.
@@ -69,6 +78,8 @@ func (t *appTokenRecord) usable(now int64, rejected string) bool {
 // somebody else may have noticed first.
 func withAppToken[T any](ctx context.Context, rt *runtime, p *program, tokens provider.AppTokens, run func(ctx context.Context, token string) (T, error)) (T, error) {
 	var none T
+	ctx, cancel := context.WithTimeout(ctx, 2*(p.timeout+appTokenSlack))
+	defer cancel()
 	token, err := p.appToken(ctx, rt, tokens, "")
 	if err != nil {
 		return none, err
@@ -111,11 +122,20 @@ func (p *program) appToken(ctx context.Context, rt *runtime, tokens provider.App
 	if t := p.token.known.Load(); t.usable(time.Now().Unix(), rejected) {
 		return t.Token, nil // somebody asked meanwhile
 	}
+	if p.token.failure != nil && time.Now().Before(p.token.failureUntil) {
+		return "", p.token.failure // and got none
+	}
 	// Whoever waits for it may go away; the next one needs it as well.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout+appTokenSlack)
 	defer cancel()
 	t, err := p.renewToken(ctx, rt, tokens, rejected)
+	p.token.failure = err
 	if err != nil {
+		pause := tokenPause
+		if e, ok := errors.AsType[*provider.Error](err); ok {
+			pause = max(pause, e.RetryAfter)
+		}
+		p.token.failureUntil = time.Now().Add(pause)
 		return "", err
 	}
 	p.token.known.Store(t)

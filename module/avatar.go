@@ -39,12 +39,21 @@ var (
 // serveAvatarUpload answers POST /profile/avatar: the picture that chooseAvatar
 // left on the phone becomes the one that the user states.
 func (h *Handler) serveAvatarUpload(w http.ResponseWriter, r *http.Request, user *userRequest) error {
+	end, ok := user.runtime.state.uploads.begin(user.session.Subject)
+	if !ok {
+		return writeError(w, r, errRateLimited.retryAfter(uploadRetryAfter))
+	}
+	defer end()
 	data, failure := readPicture(w, r)
 	if failure != nil {
 		return writeError(w, r, failure)
 	}
-	picture, err := avatar.Normalize(r.Context(), data)
+	ctx, cancel := context.WithTimeout(r.Context(), uploadTime)
+	defer cancel()
+	picture, err := avatar.Normalize(ctx, data)
 	switch {
+	case ctx.Err() != nil:
+		return writeError(w, r, errRateLimited.retryAfter(uploadRetryAfter))
 	case errors.Is(err, avatar.ErrType):
 		return writeError(w, r, errPictureType)
 	case errors.Is(err, avatar.ErrTooLarge):
@@ -64,7 +73,9 @@ func (h *Handler) serveAvatarUpload(w http.ResponseWriter, r *http.Request, user
 		return nil
 	})
 	if failure != nil {
-		rt.dropAvatar(r.Context(), p, name)
+		if failure.Status < http.StatusInternalServerError { // otherwise the profile may name it
+			rt.dropAvatar(r.Context(), p, name)
+		}
 		return writeError(w, r, failure)
 	}
 	rt.dropAvatar(r.Context(), p, replaced)
@@ -123,8 +134,8 @@ func (h *Handler) avatarURL(r *http.Request, name string) string {
 		if r.Header.Get("X-Forwarded-Proto") == "https" {
 			u.Scheme = "https"
 		}
-		if host := r.Header.Get("X-Forwarded-Host"); host != "" {
-			u.Host = host
+		if host, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); host != "" {
+			u.Host = strings.TrimSpace(host)
 		}
 	}
 	return u.String()
@@ -152,7 +163,9 @@ func (h *Handler) serveAvatar(w http.ResponseWriter, r *http.Request, name strin
 	header.Set("Content-Type", picture.Type)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	header.Set("Cache-Control", "public, max-age=31536000, immutable")
+	// A phone may keep it for a while; what stands between must not, or it would
+	// outlive its erasure.
+	header.Set("Cache-Control", "private, max-age=3600")
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(picture.Data); err != nil {
 		h.logger.Debug("picture is not sent", zap.Error(err))
@@ -177,3 +190,37 @@ func (rt *runtime) dropAvatar(ctx context.Context, p *program, name string) {
 		p.logger.Warn("a picture is not deleted", zap.Error(err))
 	}
 }
+
+// movedAvatars keeps pictures in a new place, and finds and deletes those that
+// were put into an old one.
+type movedAvatars struct {
+	avatar.Keeper
+	old avatar.Keeper
+}
+
+// Get implements avatar.Keeper.
+func (k movedAvatars) Get(ctx context.Context, name string) (avatar.Picture, error) {
+	picture, err := k.Keeper.Get(ctx, name)
+	if errors.Is(err, avatar.ErrNotFound) {
+		return k.old.Get(ctx, name)
+	}
+	return picture, err
+}
+
+// Delete implements avatar.Keeper.
+func (k movedAvatars) Delete(ctx context.Context, name string) error {
+	return errors.Join(k.Keeper.Delete(ctx, name), k.old.Delete(ctx, name))
+}
+
+// Refresh implements avatar.Keeper.
+func (k movedAvatars) Refresh(ctx context.Context, name string) error {
+	return errors.Join(k.Keeper.Refresh(ctx, name), k.old.Refresh(ctx, name))
+}
+
+// Sweep implements avatar.Keeper.
+func (k movedAvatars) Sweep(ctx context.Context) error {
+	return errors.Join(k.Keeper.Sweep(ctx), k.old.Sweep(ctx))
+}
+
+// Interface guard
+var _ avatar.Keeper = movedAvatars{}

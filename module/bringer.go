@@ -48,6 +48,9 @@ type bringerRecord struct {
 // errBroughtBefore says that another user brought the data.
 var errBroughtBefore = errors.New("another user brought it")
 
+// errKnown says that the same user brought the data not long ago.
+var errKnown = errors.New("the same user brought it")
+
 // first reports whether nobody but the user called subject has brought the data
 // yet.
 func (b *bringers) first(ctx context.Context, platform string, data []byte, subject string) (bool, error) {
@@ -57,8 +60,11 @@ func (b *bringers) first(ctx context.Context, platform string, data []byte, subj
 		if old != nil {
 			var record bringerRecord
 			plain, err := b.keys.Open(old)
-			if err == nil && json.Unmarshal(plain, &record) == nil && record.Key == key && record.Subject != subject {
-				return nil, 0, errBroughtBefore
+			if err != nil || json.Unmarshal(plain, &record) != nil || record.Key != key || record.Subject != subject {
+				return nil, 0, errBroughtBefore // by another one, for all that is known
+			}
+			if time.Until(time.Unix(record.Until, 0)) > bringerKept/2 {
+				return nil, 0, errKnown
 			}
 		}
 		plain, err := json.Marshal(bringerRecord{key, subject, time.Now().Add(bringerKept).Unix()})
@@ -68,8 +74,8 @@ func (b *bringers) first(ctx context.Context, platform string, data []byte, subj
 		sealed, err := b.keys.Seal(plain)
 		return sealed, bringerKept, err
 	})
-	if errors.Is(err, errBroughtBefore) {
-		return false, nil
+	if errors.Is(err, errBroughtBefore) || errors.Is(err, errKnown) {
+		return errors.Is(err, errKnown), nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("noting who brought signed data: %w", err)

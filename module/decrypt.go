@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -80,12 +82,36 @@ func (h *Handler) wantsData(r *http.Request) (wanted, required bool, err error) 
 	}
 	if strict && !required {
 		// To the upstream it may be one that requires data.
-		if hasBody(r) && ambiguousPath(r.URL) {
+		if hasBody(r) && (ambiguousPath(r.URL) || h.similarRequires(r)) {
 			return false, false, errAmbiguousPath
 		}
 		removeOverrides(r.Header)
 	}
 	return wanted, required, nil
+}
+
+// similarRequires reports whether data would be required if the path were
+// written in another way that many frameworks take for the same: without a
+// slash, dot or space at its end, without an extension, or with a slash.
+func (h *Handler) similarRequires(r *http.Request) bool {
+	trimmed := strings.TrimRight(r.URL.Path, "/. \t")
+	bare := strings.TrimSuffix(trimmed, path.Ext(trimmed))
+	for _, other := range []string{trimmed, trimmed + "/", bare, bare + "/"} {
+		if other == r.URL.Path || other == "" {
+			continue
+		}
+		similar := new(http.Request)
+		*similar = *r
+		u := *r.URL
+		u.Path, u.RawPath = other, ""
+		similar.URL = &u
+		for i := range h.Decrypt {
+			if matches, err := h.Decrypt[i].matchers.AnyMatchWithError(similar); h.Decrypt[i].Required && (matches || err != nil) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func hasBody(r *http.Request) bool { return r.ContentLength != 0 }
@@ -113,6 +139,9 @@ func (h *Handler) openBody(r *http.Request, v *visitor) error {
 			return errDataInvalid
 		}
 		return nil
+	}
+	if d.signed == nil && !d.isEncrypted() {
+		return errInvalidRequest // plain data with a signature says nothing of its time
 	}
 	rt, err := h.app.runtime()
 	if err != nil {
@@ -155,6 +184,9 @@ func bodyData(r *http.Request) (*openData, *Error) {
 	n, err := io.ReadFull(r.Body, body)
 	if err != nil {
 		r.Body = &rest{io.MultiReader(bytes.NewReader(body[:n]), failing{err}), r.Body}
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, errDataTooLarge
+		}
 		return nil, errInvalidRequest
 	}
 	r.Body = &rest{bytes.NewReader(body), r.Body}

@@ -59,6 +59,7 @@ type exchanges struct {
 	mu       sync.Mutex
 	attempts map[exchangeKey]*attempt
 	ended    []endedAttempt // oldest first
+	sweeping bool           // whether a timer will forget them
 }
 
 type endedAttempt struct {
@@ -134,6 +135,25 @@ func (e *exchanges) end(key exchangeKey, a *attempt, result any, err error) {
 		return
 	}
 	e.ended = append(e.ended, endedAttempt{key, e.now().Add(answerKept)})
+	e.sweepLater()
+}
+
+// sweepLater sees to it that outcomes, which have tokens and telephone numbers in
+// them, are forgotten also if no other code comes. The caller holds e.mu.
+func (e *exchanges) sweepLater() {
+	if e.sweeping || len(e.ended) == 0 {
+		return
+	}
+	e.sweeping = true
+	time.AfterFunc(answerKept, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.sweeping = false
+		e.forget()
+		if e.ctx.Err() == nil {
+			e.sweepLater()
+		}
+	})
 }
 
 // unspent reports whether the platform has certainly not seen the code.

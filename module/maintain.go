@@ -6,6 +6,7 @@ package module
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,6 +32,9 @@ const (
 
 	// refreshTimeout bounds the refresh of one profile.
 	refreshTimeout = 10 * time.Second
+
+	// maxRefreshes is how many profiles are refreshed at once.
+	maxRefreshes = 16
 )
 
 // maintain keeps up what is stored, in the background, for as long as the
@@ -41,20 +45,22 @@ func (a *App) maintain() {
 	if rt == nil {
 		return
 	}
-	rt.state.done.Go(func() {
+	rt.state.run(func() {
+		// It ends with this configuration, or with the state.
+		ctx, cancel := context.WithCancel(a.ctx)
+		defer cancel()
+		defer context.AfterFunc(rt.state.ctx, cancel)()
 		ticker := time.NewTicker(maintenancePause)
 		defer ticker.Stop()
-		if rt.state.dueFor(fmt.Sprint(rt.keys.IDs(), a.Profile)) {
-			a.round(rt)
+		if about := fmt.Sprint(rt.keys.IDs(), a.Profile); rt.state.dueFor(about) && a.round(ctx, rt) {
+			rt.state.doneFor(about)
 		}
 		for {
 			select {
-			case <-a.ctx.Done():
-				return
-			case <-rt.state.ctx.Done():
+			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				a.round(rt)
+				a.round(ctx, rt)
 			}
 		}
 	})
@@ -63,13 +69,12 @@ func (a *App) maintain() {
 // maintainNow begins a round of maintenance, because the keys have changed.
 func (a *App) maintainNow() {
 	if rt := a.running.Load(); rt != nil {
-		rt.state.done.Go(func() { a.round(rt) })
+		rt.state.run(func() { a.round(rt.state.ctx, rt) })
 	}
 }
 
-// round is one round of maintenance.
-func (a *App) round(rt *runtime) {
-	ctx := rt.state.ctx
+// round is one round of maintenance. It reports whether all went well.
+func (a *App) round(ctx context.Context, rt *runtime) bool {
 	sealed, failed := 0, false
 	for _, task := range []func() (int, error){
 		func() (int, error) { return reseal(ctx, rt.state.store, rt.keys) },
@@ -83,27 +88,40 @@ func (a *App) round(rt *runtime) {
 			a.logger.Warn("not everything that is stored is up to date; keep older seal keys", zap.Error(err))
 		}
 	}
-	if !failed && len(rt.keys.IDs()) > 1 {
+	if ctx.Err() != nil || failed {
+		return false
+	}
+	if len(rt.keys.IDs()) > 1 {
 		a.logger.Info("all lasting records are sealed with the active key", zap.Int("changed", sealed))
 	}
+	return true
 }
 
 // dueFor reports whether maintenance for a configuration of this description is
-// due, and takes it for done if so.
+// due.
 func (s *state) dueFor(description string) bool {
 	s.maintenance.Lock()
 	defer s.maintenance.Unlock()
-	if s.maintenance.of == description && time.Since(s.maintenance.at) < maintenanceFresh {
-		return false
-	}
+	return s.maintenance.of != description || time.Since(s.maintenance.at) >= maintenanceFresh
+}
+
+// doneFor notes that maintenance for a configuration of this description is done.
+func (s *state) doneFor(description string) {
+	s.maintenance.Lock()
+	defer s.maintenance.Unlock()
 	s.maintenance.of, s.maintenance.at = description, time.Now()
-	return true
 }
 
 // refreshProfile notes in the background that the user of a profile was seen, so
 // that it is kept on.
 func (rt *runtime) refreshProfile(logger *zap.Logger, subject string, p *profile.Profile) {
-	rt.state.done.Go(func() {
+	select {
+	case rt.state.refreshes <- struct{}{}:
+	default:
+		return // another time
+	}
+	started := rt.state.run(func() {
+		defer func() { <-rt.state.refreshes }()
 		ctx, cancel := context.WithTimeout(rt.state.ctx, refreshTimeout)
 		defer cancel()
 		err := rt.profiles.Refresh(ctx, subject, p)
@@ -114,6 +132,9 @@ func (rt *runtime) refreshProfile(logger *zap.Logger, subject string, p *profile
 			logger.Warn("profile is not refreshed", zap.String("user", rt.keys.Digest(subject)), zap.Error(err))
 		}
 	})
+	if !started {
+		<-rt.state.refreshes
+	}
 }
 
 // reseal seals the lasting records of s anew that are sealed with another key
@@ -122,6 +143,7 @@ func reseal(ctx context.Context, s store.Store, keys *keyring.Ring) (n int, err 
 	if len(keys.IDs()) < 2 {
 		return 0, nil
 	}
+	var unreadable error
 	for _, prefix := range lasting {
 		var outdated []string
 		err := s.Scan(ctx, prefix, func(key string, value []byte) error {
@@ -134,14 +156,25 @@ func reseal(ctx context.Context, s store.Store, keys *keyring.Ring) (n int, err 
 			return n, fmt.Errorf("looking for records to seal anew: %w", err)
 		}
 		for _, key := range outdated {
-			if err := s.Update(ctx, key, func(old []byte) ([]byte, time.Duration, error) { return resealed(keys, old) }); err != nil {
+			err := s.Update(ctx, key, func(old []byte) ([]byte, time.Duration, error) { return resealed(keys, old) })
+			switch {
+			case errors.Is(err, errNotOpened):
+				unreadable = err
+			case err != nil:
 				return n, fmt.Errorf("sealing a record anew: %w", err)
+			default:
+				n++
 			}
-			n++
 		}
+	}
+	if unreadable != nil {
+		return n, fmt.Errorf("a record stays as it is: %w", unreadable)
 	}
 	return n, nil
 }
+
+// errNotOpened says that no key opens a record.
+var errNotOpened = errors.New("no seal key opens it")
 
 // resealed is a store.Change: it seals a record with the active key. A record
 // that has an end says so.
@@ -151,7 +184,7 @@ func resealed(keys *keyring.Ring, old []byte) ([]byte, time.Duration, error) {
 	}
 	plain, err := keys.Open(old)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("%w: %w", errNotOpened, err)
 	}
 	var record struct {
 		Until int64 `json:"until"`

@@ -153,6 +153,28 @@ func (h *Handler) opener(user *userRequest) *opener {
 	return &opener{app: h.app, rt: user.runtime, p: h.allowed[s.Identity.Program], user: s.Identity, session: s}
 }
 
+// What a user may hand over that is refused. Data in CBC without a checksum can be
+// read, and in the end be made, by who may try a million times; a client that is
+// as it should be fails once, when its session key has changed.
+const (
+	maxRefusals   = 20
+	refusalWindow = 10 * time.Minute
+)
+
+// tried runs an attempt to open data by a session key, unless the user has failed
+// too often.
+func (o *opener) tried(attempt func() (*opened, *Error)) (*opened, *Error) {
+	refusals, subject := o.rt.state.refusals, o.user.Subject()
+	if wait, ok := refusals.left(subject); !ok {
+		return nil, errRateLimited.retryAfter(wait)
+	}
+	data, failure := attempt()
+	if failure == errDataInvalid {
+		refusals.spend(subject)
+	}
+	return data, failure
+}
+
 // open verifies and opens d.
 func (o *opener) open(ctx context.Context, d *openData) (*opened, *Error) {
 	switch from := o.p.abilities().(type) {
@@ -160,7 +182,7 @@ func (o *opener) open(ctx context.Context, d *openData) (*opened, *Error) {
 		if !d.isEncrypted() && !d.isVerifiable() {
 			return nil, errInvalidRequest
 		}
-		return o.openByKey(ctx, from, d)
+		return o.tried(func() (*opened, *Error) { return o.openByKey(ctx, from, d) })
 	case provider.SignedData:
 		if d.signed == nil {
 			return nil, errInvalidRequest

@@ -121,7 +121,7 @@ func (a *App) open() (*runtime, error) {
 		avatars: avatar.InStore(st.store, a.keys, keep),
 	}
 	if a.Profile.Avatars != "" {
-		rt.avatars = avatar.InDirectory(a.Profile.Avatars, keep)
+		rt.avatars = movedAvatars{avatar.InDirectory(a.Profile.Avatars, keep), rt.avatars}
 	}
 	return rt, nil
 }

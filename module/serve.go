@@ -112,7 +112,7 @@ func (h *Handler) storeFailure(r *http.Request, err error) *Error {
 	if r.Context().Err() != nil {
 		level = zapcore.DebugLevel
 	}
-	if c := h.logger.Check(level, "session store cannot be used"); c != nil {
+	if c := h.logger.Check(level, "store cannot be used"); c != nil {
 		c.Write(zap.Error(err))
 	}
 	return errStore.retryAfter(0)
@@ -176,16 +176,18 @@ var anonymousPlaceholders = placeholders(nil)
 
 // forward hands the request to next, with the visitor's identity.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visitor) error {
-	if len(h.Decrypt) > 0 {
-		if err := h.openBody(r, v); err != nil {
-			return h.refuseBody(w, r, err)
-		}
-	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if v == nil {
 		repl.Map(anonymousPlaceholders)
 	} else {
 		repl.Map(v.placeholders)
+	}
+	if len(h.Decrypt) > 0 { // by matchers that may ask who the user is
+		if err := h.openBody(r, v); err != nil {
+			return h.refuseBody(w, r, err)
+		}
+	}
+	if v != nil {
 		h.headers.apply(r, repl, v.claims, v.headers)
 	}
 	// What a cache keeps for one user it must not give to another.

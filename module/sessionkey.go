@@ -14,9 +14,12 @@ import (
 	"github.com/minigate/minigate/module/session"
 )
 
-// recheckPause is the shortest time between two questions about a key that
-// clients can bring about with data which it does not open.
-const recheckPause = time.Minute
+// How often the platform is asked about the keys of one user, whatever comes of
+// it: clients can bring that about.
+const (
+	maxQuestions = 6
+	recheckPause = time.Minute
+)
 
 // recheck asks the platform about the current key if nobody has vouched for it
 // for the configured time, and returns keys without it if it is stale.
@@ -44,7 +47,7 @@ func (o *opener) wentStale(ctx context.Context, key session.PlatformKey) bool {
 // it says nothing is not stale.
 func (o *opener) isStale(ctx context.Context, key session.PlatformKey) bool {
 	platform, ok := o.p.abilities().(provider.SessionKeys)
-	if !ok {
+	if !ok || !o.rt.state.questions.spend(o.session.Subject) {
 		return false
 	}
 	holder := provider.Holder{OpenID: o.user.OpenID, SessionKey: key.Key}

@@ -41,6 +41,19 @@ func (a *App) signIn(ctx context.Context, rt *runtime, p *program, in signIn) (s
 		return a.exchange(ctx, rt, p, in)
 	})
 	if err == nil {
+		// The outcome may be some seconds old, and the session ended since.
+		var s *session.Session
+		if s, _, err = rt.sessions.Validate(ctx, result.token); err == nil {
+			result.session = s
+		} else if failure, operational := sessionError(err); !operational {
+			p.logger.Info("code refused", zap.String("error", errCodeUsed.Word), zap.String("session", failure.Word))
+			p.metrics.login(errCodeUsed.Word)
+			return signedIn{}, errCodeUsed
+		} else {
+			err = &storeError{err}
+		}
+	}
+	if err == nil {
 		p.metrics.login("ok")
 		a.logger.Debug("user signed in", zap.String("platform", p.platform), zap.String("program", p.appID),
 			zap.String("user", rt.keys.Digest(result.session.Subject)))
@@ -51,8 +64,8 @@ func (a *App) signIn(ctx context.Context, rt *runtime, p *program, in signIn) (s
 	return signedIn{}, failure
 }
 
-// exchange does what signIn does for a code that is new. Whatever can be wrong
-// is found before there is a session, which nobody would be told of.
+// exchange does what signIn does for a code that is new. What a client can do
+// wrong is found before there is a session, which nobody would be told of.
 func (a *App) exchange(ctx context.Context, rt *runtime, p *program, in signIn) (result signedIn, err error) {
 	grant, err := p.exchange(ctx, in.code)
 	if err != nil {
@@ -101,10 +114,12 @@ func (a *App) openAtLogin(ctx context.Context, rt *runtime, p *program, login se
 		return nil, p.storeFailure(err)
 	}
 	keys = append([]session.PlatformKey{{Key: login.PlatformKey}}, keys...)
-	if plain := tryKeys(from, login.User.OpenID, keys, d); plain != nil {
-		return &opened{plain, from}, nil
-	}
-	return nil, errDataInvalid
+	return o.tried(func() (*opened, *Error) {
+		if plain := tryKeys(from, login.User.OpenID, keys, d); plain != nil {
+			return &opened{plain, from}, nil
+		}
+		return nil, errDataInvalid
+	})
 }
 
 // storeError says that the platform's grant could not be kept.

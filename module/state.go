@@ -29,7 +29,17 @@ type state struct {
 	exchanges *exchanges
 	ctx       context.Context // ends with the state
 	cancel    context.CancelFunc
-	done      sync.WaitGroup
+	// refusals are what users may hand over that is refused, and questions what
+	// they may have the platform be asked about their session keys.
+	refusals, questions *budget
+	uploads             *uploads
+	refreshes           chan struct{} // has room for those under way
+
+	background struct {
+		sync.Mutex
+		closed bool
+		tasks  sync.WaitGroup
+	}
 
 	// maintenance is what the last round of maintenance was for, and when.
 	maintenance struct {
@@ -75,17 +85,36 @@ func newState(opened store.Store) *state {
 		exchanges: newExchanges(ctx),
 		ctx:       ctx,
 		cancel:    cancel,
+		refusals:  newBudget(maxRefusals, refusalWindow),
+		questions: newBudget(maxQuestions, recheckPause),
+		uploads:   newUploads(),
+		refreshes: make(chan struct{}, maxRefreshes),
 	}
-	s.done.Go(func() { s.cache.Run(ctx) })
-	s.done.Go(func() { s.watch(ctx) })
+	s.run(func() { s.cache.Run(ctx) })
+	s.run(func() { s.watch(ctx) })
 	return s
+}
+
+// run runs task in the background, until the state is done away with, which
+// waits for it. It reports whether there was time for it.
+func (s *state) run(task func()) bool {
+	s.background.Lock()
+	defer s.background.Unlock()
+	if s.background.closed {
+		return false
+	}
+	s.background.tasks.Go(task)
+	return true
 }
 
 // Destruct implements caddy.Destructor.
 func (s *state) Destruct() error {
+	s.background.Lock()
+	s.background.closed = true
+	s.background.Unlock()
 	s.cancel()
 	s.exchanges.wait()
-	s.done.Wait()
+	s.background.tasks.Wait()
 	if err := s.store.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}

@@ -15,7 +15,11 @@ import (
 
 // Revoke ends one session. That it has ended before is not an error.
 func (m *Manager) Revoke(ctx context.Context, s *Session) error {
-	return m.revoke(ctx, s.Subject, func(rec *record) { rec.remove(s.ID) })
+	return m.revoke(ctx, s.Subject, func(rec *record) {
+		if rec.remove(s.ID); len(rec.Sessions) == 0 {
+			rec.Keys = nil // nobody is left who could use them
+		}
+	})
 }
 
 // RevokeAll ends all sessions of a user and forgets the platform's session
@@ -29,7 +33,7 @@ func (m *Manager) revoke(ctx context.Context, subject string, change func(*recor
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	err := m.update(ctx, subject, func(rec *record) error {
-		if len(rec.Sessions) == 0 {
+		if len(rec.Sessions) == 0 && len(rec.Keys) == 0 {
 			return errUnchanged
 		}
 		change(rec)

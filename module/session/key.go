@@ -125,7 +125,11 @@ func (m *Manager) changeKeys(ctx context.Context, subject string, change func(re
 // not so before.
 func (rec *record) addKey(key string, now int64) bool {
 	rec.Keys = youngKeys(rec.Keys, now)
-	if key == "" || (len(rec.Keys) > 0 && rec.Keys[0].Key == key) {
+	if key == "" {
+		return false
+	}
+	if len(rec.Keys) > 0 && rec.Keys[0].Key == key {
+		rec.Keys[0].Checked = now // it was handed out again
 		return false
 	}
 	kept := slices.DeleteFunc(slices.Clone(rec.Keys), func(k platformKey) bool { return k.Key == key })

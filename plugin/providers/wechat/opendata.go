@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -87,7 +88,51 @@ func isGenuine(plain []byte, appID, openID string, now time.Time) bool {
 		return false
 	}
 	age := now.Sub(time.Unix(seconds, 0))
-	return program == appID && age <= oldestData && age >= -clockSkew && (user == openID || !fields.Has("openId"))
+	return isOneKind(fields) && program == appID && age <= oldestData && age >= -clockSkew && (user == openID || !fields.Has("openId"))
+}
+
+// kinds are the kinds of data that say something of a person, by the names of
+// their members. The first list makes the kind; the second may stand beside it.
+var kinds = []struct {
+	members, others []string
+}{
+	{[]string{"phonenumber", "purephonenumber", "countrycode"}, nil},
+	{[]string{"stepinfolist"}, nil},
+	{[]string{"nickname", "avatarurl", "gender", "country", "province", "city", "language"}, []string{"is_demote"}},
+}
+
+// common may stand beside every kind. An openId is the user's own.
+var common = []string{"watermark", "openid", "unionid"}
+
+// isOneKind reports whether an object that has a member of one of these kinds has
+// no other members: the client, who chooses the iv, can make the first 16 bytes
+// anything, and turn {"nickName":"AAA into {"phoneNumber":". A phone number must
+// also be whole, and agree with itself. Names are compared as those readers do
+// who heed no case.
+func isOneKind(fields provider.Fields) bool {
+	names := make(map[string]bool, len(fields))
+	for name := range fields {
+		names[strings.ToLower(name)] = true
+	}
+	for _, kind := range kinds {
+		if !slices.ContainsFunc(kind.members, func(member string) bool { return names[member] }) {
+			continue
+		}
+		for name := range names {
+			if !slices.Contains(common, name) && !slices.Contains(kind.members, name) && !slices.Contains(kind.others, name) {
+				return false
+			}
+		}
+		if len(names) != len(fields) {
+			return false
+		}
+	}
+	if !names["phonenumber"] && !names["purephonenumber"] {
+		return true
+	}
+	number, err := fields.Text("phoneNumber")
+	pure, pureErr := fields.Text("purePhoneNumber")
+	return errors.Join(err, pureErr) == nil && pure != "" && fields.Has("countryCode") && strings.HasSuffix(number, pure)
 }
 
 // unpad removes PKCS #7 padding to blocks of 16 bytes (RFC 5652, section 6.3).
