@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,60 +20,6 @@ func TestGetOfNobody(t *testing.T) {
 	f := newFixture(t, 0)
 	if p := f.get(); *p != (Profile{}) {
 		t.Errorf("%+v", p)
-	}
-}
-
-func TestChange(t *testing.T) {
-	f := newFixture(t, 0)
-	started := f.clock.now()
-	phoneAt := started.Add(-time.Minute)
-	made := f.change("s1", func(p *Profile) error {
-		if p.Identity != alice || p.Version != 0 {
-			t.Errorf("change was given %+v", p)
-		}
-		p.Verified = identity.UserInfo{Nickname: "Alice W", PhoneNumber: "13580006666", CountryCode: "86"}
-		p.VerifiedAt, p.PhoneVerifiedAt = started.Add(700*time.Millisecond), phoneAt
-		p.Avatar = "picture.png"
-		// These are not for change to decide.
-		p.Identity, p.Version, p.CreatedAt, p.UpdatedAt = identity.Identity{}, 77, phoneAt, phoneAt
-		return nil
-	})
-	want := Profile{
-		Identity: alice, Verified: identity.UserInfo{Nickname: "Alice W", PhoneNumber: "13580006666", CountryCode: "86"},
-		VerifiedAt: started, PhoneVerifiedAt: phoneAt, CreatedAt: started, UpdatedAt: started, Avatar: "picture.png", Version: 1,
-	}
-	if *made != want {
-		t.Errorf("made %+v,\nwant %+v", *made, want)
-	}
-	f.clock.advance(time.Hour)
-	later := f.change("s1", name("Al"))
-	want.Stated.Nickname, want.Version, want.UpdatedAt = "Al", 2, f.clock.now()
-	if *later != want || *f.get() != want {
-		t.Errorf("later %+v,\ngot %+v,\nwant %+v", *later, *f.get(), want)
-	}
-	if made.Stated.Nickname != "" {
-		t.Error("a profile that was returned has changed")
-	}
-	if want := []string{alice.Subject(), alice.Subject()}; !slices.Equal(f.changed, want) {
-		t.Errorf("changes told: %q", f.changed)
-	}
-}
-
-func TestClaims(t *testing.T) {
-	p := &Profile{
-		Verified: identity.UserInfo{Nickname: "v", AvatarURL: "https://v.example/", PhoneNumber: "2025550123", CountryCode: "1"},
-		Stated:   identity.UserInfo{PhoneNumber: "13580006666", CountryCode: "86"},
-	}
-	if p.Phone() != "+12025550123" || p.Nickname() != "v" || p.AvatarURL() != "https://v.example/" {
-		t.Errorf("%q, %q, %q", p.Phone(), p.Nickname(), p.AvatarURL())
-	}
-	p.Stated.Nickname, p.Stated.AvatarURL = "s", "https://s.example/"
-	p.Verified = identity.UserInfo{}
-	if p.Phone() != "" {
-		t.Error("a stated telephone number is taken for a verified one")
-	}
-	if p.Nickname() != "s" || p.AvatarURL() != "https://s.example/" {
-		t.Errorf("%q, %q", p.Nickname(), p.AvatarURL())
 	}
 }
 

@@ -53,7 +53,7 @@ func TestAgainstModel(t *testing.T) {
 			"": func(r *rapid.T) {
 				m.pass(f.clock.Load())
 				p := f.get()
-				if p.Nickname() != m.nickname || p.Avatar != m.avatar || p.Version != m.version || p.kept() != m.kept {
+				if p.Stated.Nickname != m.nickname || p.Avatar != m.avatar || p.Version != m.version || p.kept() != m.kept {
 					r.Fatalf("the profile is %+v, want %+v", p, m)
 				}
 			},

@@ -65,28 +65,5 @@ type Profile struct {
 	end int64
 }
 
-// Phone returns the telephone number that the platform verified, in the form of
-// identity.UserInfo.Phone; empty if there is none. What the user states is never
-// taken for it: upstreams find users by their numbers.
-func (p *Profile) Phone() string { return p.Verified.Phone() }
-
-// Nickname returns how the user wants to be called: what he states, else what
-// the platform told. It proves nothing, for users take any name they like on
-// the platform, too.
-func (p *Profile) Nickname() string { return first(p.Stated.Nickname, p.Verified.Nickname) }
-
-// AvatarURL returns the address of the picture by which the user wants to be
-// known: the one that he states, else the one that the platform told. Like a
-// nickname, it proves nothing. It knows nothing of an uploaded picture (Avatar).
-func (p *Profile) AvatarURL() string { return first(p.Stated.AvatarURL, p.Verified.AvatarURL) }
-
 // kept reports whether anything is kept of the user.
 func (p *Profile) kept() bool { return !p.CreatedAt.IsZero() }
-
-// first returns a, or b where a is empty.
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
