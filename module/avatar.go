@@ -61,25 +61,44 @@ func (h *Handler) serveAvatarUpload(w http.ResponseWriter, r *http.Request, user
 	case err != nil:
 		return writeError(w, r, errPictureBroken)
 	}
-	rt, p := user.runtime, h.allowed[user.session.Identity.Program]
-	name := avatar.NewName(picture)
-	if err := rt.avatars.Put(r.Context(), name, picture); err != nil {
-		return writeError(w, r, p.storeFailure(err))
+	kept, failure := h.setAvatar(r, user, picture)
+	if failure != nil {
+		return writeError(w, r, failure)
 	}
-	replaced := ""
-	kept, failure := rt.changeProfile(r.Context(), p, author(user.session), func(p *profile.Profile) error {
-		replaced, p.Avatar = p.Avatar, name
-		p.Stated.AvatarURL = h.avatarURL(r, name)
+	return writeProfile(w, user, kept)
+}
+
+// setAvatar makes a picture the user's. The profile names it before it is put in
+// its place, so that whatever happens in between there is never a picture that
+// nobody knows of and nothing removes; what has become of the profile meanwhile is
+// looked at afterwards.
+func (h *Handler) setAvatar(r *http.Request, user *userRequest, picture avatar.Picture) (*profile.Profile, *Error) {
+	rt, p, a := user.runtime, h.allowed[user.session.Identity.Program], author(user.session)
+	name := avatar.NewName(picture)
+	var before profile.Profile
+	kept, failure := rt.changeProfile(r.Context(), p, a, func(p *profile.Profile) error {
+		before = *p
+		p.Avatar, p.Stated.AvatarURL = name, h.avatarURL(r, name)
 		return nil
 	})
 	if failure != nil {
-		if failure.Status < http.StatusInternalServerError { // otherwise the profile may name it
-			rt.dropAvatar(r.Context(), p, name)
-		}
-		return writeError(w, r, failure)
+		return nil, failure
 	}
-	rt.dropAvatar(r.Context(), p, replaced)
-	return writeProfile(w, user, kept)
+	ctx := context.WithoutCancel(r.Context())
+	if err := rt.avatars.Put(ctx, name, picture); err != nil {
+		_, _ = rt.changeProfile(ctx, p, a, func(p *profile.Profile) error {
+			if p.Avatar == name {
+				p.Avatar, p.Stated.AvatarURL = before.Avatar, before.Stated.AvatarURL
+			}
+			return nil
+		})
+		return nil, p.storeFailure(err)
+	}
+	if now, err := rt.profiles.Get(ctx, a.Subject); err == nil && now.Avatar != name {
+		rt.dropAvatar(ctx, p, name) // erased, or replaced by another one
+	}
+	rt.dropAvatar(ctx, p, before.Avatar)
+	return kept, nil
 }
 
 // readPicture returns the file in a form.
