@@ -190,10 +190,11 @@ func bodyData(r *http.Request) (*openData, *Error) {
 		return nil, errInvalidRequest
 	}
 	r.Body = &rest{bytes.NewReader(body), r.Body}
-	if !isPlainObject(body) {
+	d, failure := readOpenData(body)
+	if failure == nil && !hasUniqueNames(body) {
 		return nil, errInvalidRequest
 	}
-	return readOpenData(body)
+	return d, failure
 }
 
 // setBody replaces the body of r.

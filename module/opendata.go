@@ -31,7 +31,8 @@ type openData struct {
 	signed []byte
 }
 
-// readOpenData reads what body, a JSON object, has of open data.
+// readOpenData reads what body, a JSON object in which no name stands twice, has of
+// open data.
 func readOpenData(body []byte) (*openData, *Error) {
 	fields, err := provider.DecodeFields(body)
 	if err != nil {

@@ -12,4 +12,5 @@ import (
 	_ "github.com/minigate/minigate/plugin/providers/wechat"
 	_ "github.com/minigate/minigate/plugin/stores/file"
 	_ "github.com/minigate/minigate/plugin/stores/memory"
+	_ "github.com/minigate/minigate/plugin/stores/redis"
 )

@@ -137,10 +137,14 @@ func endOfValue(data []byte) int {
 	return len(data)
 }
 
-// unquote returns the text of a JSON string.
+// unquote returns the text of a JSON string. Most have nothing to be decoded.
 func unquote(quoted []byte) (string, error) {
-	if plain := quoted[1 : len(quoted)-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
-		return string(plain), nil
+	if len(quoted) >= 2 && quoted[0] == '"' && quoted[len(quoted)-1] == '"' {
+		plain := quoted[1 : len(quoted)-1]
+		isSpecial := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == utf8.RuneError }
+		if !bytes.ContainsFunc(plain, isSpecial) {
+			return string(plain), nil
+		}
 	}
 	var text string
 	err := json.Unmarshal(quoted, &text)
@@ -160,8 +164,8 @@ func (f Fields) Text(name string) (string, error) {
 	if !f.Has(name) {
 		return "", nil
 	}
-	var text string
-	if err := json.Unmarshal(f[name], &text); err != nil {
+	text, err := unquote(f[name])
+	if err != nil {
 		return "", fault(fmt.Errorf("decoding field %q: not a string", name))
 	}
 	if strings.ContainsRune(text, utf8.RuneError) {
