@@ -28,6 +28,8 @@ var sections = map[string]string{
 	"`program alipay`":                     "alipay",
 	"`store file`":                         "file",
 	"`store memory`":                       "memory",
+	"`store redis`":                        "redis",
+	"`tls` of `store redis`":               "tls",
 	"Directive `miniprogram`":              "directive",
 	"Matcher `miniprogram`":                "matcher",
 	"Directive `miniprogram_simulator`":    "simulator",
@@ -154,6 +156,8 @@ func sectionOf(blocks [][]string) string {
 		return "simulator"
 	case outer == "simulator":
 		return "simulated_program"
+	case outer == "redis" && words[0] == "tls":
+		return "tls"
 	case outer == "option" && (words[0] == "program" || words[0] == "store"):
 		return words[1]
 	case outer == "option":

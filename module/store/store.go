@@ -36,6 +36,12 @@ type Opener interface {
 	Open(ctx context.Context) (Store, error)
 }
 
+// Shared is an ability of openers whose data several processes use at once. They
+// must have the same seal keys, so that the gateway refuses to make one of its own.
+type Shared interface {
+	Shared() bool
+}
+
 // Store keeps byte values under string keys. All methods may be called
 // concurrently, and honour ctx: once it is done they return its error soon,
 // and the outcome of a write is then unknown.

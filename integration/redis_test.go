@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startRedis starts a Redis server and returns its address.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(freeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	server.Dir = t.TempDir()
+	startServer(t, `(Ready to accept connections)`, server)
+	return "127.0.0.1:" + port
+}
+
+// nodes starts two gateways that share a Redis.
+func nodes(t *testing.T) (a, b *gateway) {
+	t.Helper()
+	address := startRedis(t)
+	shared := setup{
+		options:   "store redis " + address + "\nseal_key AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		directive: "header X-Nick {http.auth.user.nickname}",
+	}
+	return start(t, shared), start(t, shared)
+}
+
+// Two machines behind a load balancer: whoever signs in on one is signed in on the
+// other, with what is known of him, and whoever signs out on one is signed out on
+// the other.
+func TestTwoNodes(t *testing.T) {
+	if !installed(t, "redis-server") {
+		return
+	}
+	a, b := nodes(t)
+	token := a.login(programA, "alice")
+	nick := func(g *gateway) string {
+		answer := g.get("/", bearer(token))
+		if answer.status != http.StatusOK {
+			t.Fatalf("%d %s", answer.status, answer.body)
+		}
+		return strings.Join(identities(answer.body, "X-Nick"), ",")
+	}
+	if got := nick(b); got != "" {
+		t.Errorf("she is called %q", got)
+	}
+	if answer := a.put(`{"nickname":"Al"}`, token); answer.status != http.StatusOK {
+		t.Fatalf("%d %s", answer.status, answer.body)
+	}
+	eventually(t, "the other node knows the name", func() bool { return nick(b) == "Al" })
+	b.post("/miniprogram/logout", "", bearer(token)).expectStatus(t, http.StatusNoContent)
+	eventually(t, "the other node refuses the session", func() bool { return a.get("/", bearer(token)).word() == "session_revoked" })
+}
+
+// Until a revocation has reached every node, a stolen session goes on. How long
+// that is goes into the log; what must hold is that it ends.
+func TestRevocationReachesTheOtherNode(t *testing.T) {
+	if !installed(t, "redis-server") {
+		return
+	}
+	a, b := nodes(t)
+	var took []time.Duration
+	for i := range 30 {
+		token := a.login(programA, fmt.Sprint("user-", i))
+		if answer := b.get("/", bearer(token)); answer.status != http.StatusOK {
+			t.Fatalf("%d %s", answer.status, answer.body)
+		}
+		a.post("/miniprogram/logout", `{"everywhere":true}`, bearer(token)).expectStatus(t, http.StatusNoContent)
+		begun := time.Now()
+		eventually(t, "it is refused", func() bool { return b.get("/", bearer(token)).status == http.StatusUnauthorized })
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	t.Logf("refused after %s in the middle, %s at most", took[len(took)/2], took[len(took)-1])
+}
+
+// Redis goes away: who was validated lately goes on for half a minute, nobody signs
+// in, and nobody is signed out by it.
+func TestRedisIsDown(t *testing.T) {
+	if !installed(t, "redis-server") {
+		return
+	}
+	address := startRedis(t)
+	g := start(t, setup{options: "store redis " + address + "\nseal_key AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="})
+	token, cold := g.login(programA, "alice"), g.login(programA, "bob")
+	if err := exec.Command("redis-cli", "-u", "redis://"+address, "shutdown", "nosave").Run(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "logins are refused", func() bool {
+		return g.post("/miniprogram/login", g.loginBody(programA, "carol")).word() == "store_unavailable"
+	})
+	if a := g.get("/", bearer(token)); a.status != http.StatusOK {
+		t.Errorf("who is signed in: %d %s", a.status, a.body)
+	}
+	g.get("/", bearer(cold+"x")).expect(t, http.StatusUnauthorized, "session_invalid")
+}
+
+// Nodes that make a key each would refuse each other's sessions, one by one.
+func TestRedisNeedsASealKey(t *testing.T) {
+	g := start(t, setup{})
+	err := g.reload(setup{options: "store redis 127.0.0.1:1"})
+	if err == nil || !strings.Contains(err.Error(), "seal_key is required") {
+		t.Errorf("loaded: %v", err)
+	}
+}
