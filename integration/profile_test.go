@@ -241,3 +241,28 @@ func TestProfileHeaders(t *testing.T) {
 	refresh(`{"nickName":"a\r\nX-User-Id: evil","avatarUrl":"javascript:evil","gender":1}`)
 	sees(want)
 }
+
+// Pages ask for the profile all the time: from a warm session it is answered, and
+// told to upstreams, without a look into the store.
+func TestWarmProfileNeedsNoStore(t *testing.T) {
+	g := start(t, setup{directive: "header X-Nick {http.auth.user.nickname}\ndecrypt {\npath /api/phone\n}"})
+	token := g.login(programA, "alice")
+	g.put(object("nickname", "Al"), token).expectStatus(t, http.StatusOK)
+	data := dataBody(g.handed(programA, "alice", phoneData))
+	use := func() {
+		t.Helper()
+		g.get("/miniprogram/profile", bearer(token)).expectStatus(t, http.StatusOK)
+		if a := g.get("/", bearer(token)); strings.Join(identities(a.body, "X-Nick"), ",") != "Al" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		g.post("/api/phone", data, bearer(token)).expectStatus(t, http.StatusOK)
+	}
+	use()
+	before := g.metric(`caddy_miniprogram_store_seconds_count{op="get"}`)
+	for range 10 {
+		use()
+	}
+	if now := g.metric(`caddy_miniprogram_store_seconds_count{op="get"}`); now != before || before == 0 {
+		t.Errorf("the store was read %v times", now-before)
+	}
+}
