@@ -88,7 +88,9 @@ type Store interface {
 	// tell whether it misses something, and then says why. The functions of
 	// observer are called one at a time and must not block.
 	//
-	// A store that only one process can open has nothing to report.
+	// A store that only one process can open has nothing to report. One that
+	// cannot tell its own writes from those of others without missing one of the
+	// latter reports them all.
 	Watch(ctx context.Context, prefix string, observer Observer) error
 
 	// Lock waits until this caller alone, of all nodes, holds the lock called
