@@ -121,3 +121,17 @@ func TestAvatarsAreMoved(t *testing.T) {
 	}
 	g.get(path).expect(t, 404, "not_found")
 }
+
+// Plain data with a signature does not say when it was made: it is never handed on
+// as verified, whatever stands beside it.
+func TestInFlightTakesNoRawData(t *testing.T) {
+	g := start(t, setup{directive: "decrypt {\npath /api/phone\n}"})
+	token := g.login(programA, "alice")
+	e := g.encrypt(simulator.Encryption{Program: programA, User: "alice", Data: json.RawMessage(userInfoData), UserInfo: true})
+	for _, more := range [][]string{nil, {"response", "x"}, {"encryptedData", "AAAA"}, {"encryptedData", "AAAA", "response", "x"}, {"encryptedData", "{}", "sign", "x"}} {
+		a := g.post("/api/phone", object(append([]string{"rawData", e.RawData, "signature", e.Signature}, more...)...), bearer(token))
+		if identities(a.body, "X-Data-Verified") != nil {
+			t.Errorf("%q: %d %s", more, a.status, a.body)
+		}
+	}
+}

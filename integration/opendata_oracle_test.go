@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,5 +219,29 @@ func TestRefusalsOfSealedTexts(t *testing.T) {
 		if a.status != http.StatusUnprocessableEntity || a.withoutID() != want {
 			t.Errorf("%q: %d %s", bad, a.status, a.body)
 		}
+	}
+}
+
+// Whoever sends his guesses all at once has no more of them.
+func TestGuessesAtOnceAreCounted(t *testing.T) {
+	g := start(t, setup{})
+	token := g.login(programA, "mallory")
+	var refused, limited atomic.Int64
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			switch a := g.post("/miniprogram/decrypt", object("encryptedData", "AAAAAAAAAAAAAAAAAAAAAA==", "iv", "AAAAAAAAAAAAAAAAAAAAAA=="), bearer(token)); a.word() {
+			case "data_invalid":
+				refused.Add(1)
+			case "rate_limited":
+				limited.Add(1)
+			default:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+	all.Wait()
+	if refused.Load() != refusalsAllowed || limited.Load() != 200-refusalsAllowed {
+		t.Errorf("%d were tried, %d not", refused.Load(), limited.Load())
 	}
 }

@@ -199,6 +199,31 @@ func TestAppTokenOutlivesAnOutage(t *testing.T) {
 	}
 }
 
+// A platform that hands out no token is not asked by every request that needs one.
+func TestAppTokenFailureIsRemembered(t *testing.T) {
+	st, keys := newSharedState(t)
+	platform := &tokenPlatform{lifetime: 2 * time.Hour}
+	platform.down.Store(true)
+	rt, p := newNode(t, st, keys)
+	if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); !isReason(err, provider.Unavailable) {
+		t.Fatal(err)
+	}
+	platform.down.Store(false)
+	p.token.failureUntil = time.Now().Add(time.Hour) // however slow this machine is
+	for range 20 {
+		if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); !isReason(err, provider.Unavailable) {
+			t.Fatal(err)
+		}
+	}
+	if platform.issued != 0 {
+		t.Error("the platform was asked")
+	}
+	p.token.failureUntil = time.Now()
+	if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil {
+		t.Error(err)
+	}
+}
+
 // A record of another key, or one that was damaged, is no token.
 func TestAppTokenRecordThatIsNone(t *testing.T) {
 	st, keys := newSharedState(t)

@@ -31,22 +31,30 @@ func newBudget(most int, window time.Duration) *budget {
 	return &budget{most: most, window: window, now: time.Now, seed: maphash.MakeSeed()}
 }
 
-// left reports whether the user has something left, or when to try again.
-func (b *budget) left(user string) (wait time.Duration, ok bool) {
+// take counts an event of the user before it happens, so that those that happen at
+// once are counted, too. If he has none left, wait says when to try again.
+func (b *budget) take(user string) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	wait = b.turn()
-	return wait, b.counts[b.counted(user)] < b.most
+	key := b.counted(user)
+	if b.counts[key] >= b.most {
+		return wait, false
+	}
+	b.counts[key]++
+	return 0, true
 }
 
-// spend counts an event of the user and reports whether he had it left.
-func (b *budget) spend(user string) bool {
+// giveBack takes back an event that turned out not to be one.
+func (b *budget) giveBack(user string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.turn()
-	key := b.counted(user)
-	b.counts[key]++
-	return b.counts[key] <= b.most
+	if key := b.counted(user); b.counts[key] > 1 {
+		b.counts[key]--
+	} else {
+		delete(b.counts, key)
+	}
 }
 
 // turn begins a new window if it is time, and returns how long the present one

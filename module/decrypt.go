@@ -15,6 +15,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/minigate/minigate/module/provider"
 )
 
 // Decrypt names requests whose bodies carry a platform's open data, which the
@@ -134,13 +136,14 @@ func (h *Handler) openBody(r *http.Request, v *visitor) error {
 	case v == nil:
 		return nil
 	}
-	if !d.isMeantFor(h.allowed[v.claims.Program].abilities()) {
+	platform := h.allowed[v.claims.Program].abilities()
+	if !d.isMeantFor(platform) {
 		if required {
 			return errDataInvalid
 		}
 		return nil
 	}
-	if d.signed == nil && !d.isEncrypted() {
+	if _, keyed := platform.(provider.OpenData); keyed && !d.isEncrypted() {
 		return errInvalidRequest // plain data with a signature says nothing of its time
 	}
 	rt, err := h.app.runtime()

@@ -166,12 +166,12 @@ const (
 // too often.
 func (o *opener) tried(attempt func() (*opened, *Error)) (*opened, *Error) {
 	refusals, subject := o.rt.state.refusals, o.user.Subject()
-	if wait, ok := refusals.left(subject); !ok {
+	if wait, ok := refusals.take(subject); !ok {
 		return nil, errRateLimited.retryAfter(wait)
 	}
 	data, failure := attempt()
-	if failure == errDataInvalid {
-		refusals.spend(subject)
+	if failure != errDataInvalid {
+		refusals.giveBack(subject)
 	}
 	return data, failure
 }

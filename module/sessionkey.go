@@ -47,7 +47,10 @@ func (o *opener) wentStale(ctx context.Context, key session.PlatformKey) bool {
 // it says nothing is not stale.
 func (o *opener) isStale(ctx context.Context, key session.PlatformKey) bool {
 	platform, ok := o.p.abilities().(provider.SessionKeys)
-	if !ok || !o.rt.state.questions.spend(o.session.Subject) {
+	if !ok {
+		return false
+	}
+	if _, ok := o.rt.state.questions.take(o.session.Subject); !ok {
 		return false
 	}
 	holder := provider.Holder{OpenID: o.user.OpenID, SessionKey: key.Key}

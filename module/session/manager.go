@@ -188,7 +188,7 @@ func (m *Manager) admit(rec *record, login Login, started recordSession) (admitt
 			kept = append(kept, old)
 		}
 	}
-	if n := len(kept); n > 0 && now-kept[n-1].IssuedAt < int64(login.Join/time.Second) {
+	if n := len(kept); n > 0 && login.Join > 0 && now-kept[n-1].IssuedAt < int64(login.Join/time.Second) {
 		rec.Sessions = kept
 		return kept[n-1], changed
 	}

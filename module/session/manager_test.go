@@ -260,6 +260,16 @@ func TestReplace(t *testing.T) {
 	f.expect(token, nil)
 }
 
+// A clock that is set back must not make one session of two sign-ins.
+func TestNoJoinWhenTheClockIsSetBack(t *testing.T) {
+	f := newFixture(t, nil)
+	first, _ := f.create(alice)
+	f.clock.advance(-time.Hour)
+	if second, _ := f.create(alice); second.ID == first.ID {
+		t.Error("the session of before was handed out again")
+	}
+}
+
 // A page of a legacy client that begins with forty requests signs in forty
 // times: that is one session, so that it does not push out the user's others.
 func TestJoin(t *testing.T) {
