@@ -10,8 +10,11 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/minigate/minigate/integration/simulator"
 )
 
 // startRedis starts a Redis server and returns its address.
@@ -27,7 +30,7 @@ func startRedis(t *testing.T) string {
 	return "127.0.0.1:" + port
 }
 
-// nodes starts two gateways that share a Redis.
+// nodes starts two gateways that share a Redis and a platform.
 func nodes(t *testing.T) (a, b *gateway) {
 	t.Helper()
 	address := startRedis(t)
@@ -35,7 +38,10 @@ func nodes(t *testing.T) (a, b *gateway) {
 		options:   "store redis " + address + "\nseal_key AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 		directive: "header X-Nick {http.auth.user.nickname}",
 	}
-	return start(t, shared), start(t, shared)
+	a, b = start(t, shared), prepare(t, shared)
+	b.platform, b.platURL = a.platform, a.platURL
+	b.run()
+	return a, b
 }
 
 // Two machines behind a load balancer: whoever signs in on one is signed in on the
@@ -85,6 +91,49 @@ func TestRevocationReachesTheOtherNode(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("refused after %s in the middle, %s at most", took[len(took)/2], took[len(took)-1])
+}
+
+// A phone whose answer is late sends its login again, and the load balancer gives
+// that to the other machine: one exchange, one session, the same answer.
+func TestCodeIsExchangedOnceByTwoNodes(t *testing.T) {
+	if !installed(t, "redis-server") {
+		return
+	}
+	a, b := nodes(t)
+	if err := a.platform.SetFault(simulator.Fault{Kind: simulator.FaultSlow, Delay: 300 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	code, err := a.platform.Login(programA, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.platform.ResetCalls()
+	const posts = 20
+	tokens := make([]string, posts)
+	var busy sync.WaitGroup
+	for i := range posts {
+		busy.Go(func() {
+			g, err := a, error(nil)
+			if i%2 == 1 {
+				g = b
+			}
+			if tokens[i], err = tryLogin(http.DefaultClient, g.address, programA, code); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	busy.Wait()
+	if n := a.platform.Calls().Total; n != 1 {
+		t.Errorf("%d calls to the platform", n)
+	}
+	for _, token := range tokens {
+		if token == "" || token != tokens[0] {
+			t.Fatalf("answers differ: %q", tokens)
+		}
+	}
+	if answer := b.get("/", bearer(tokens[0])); answer.status != http.StatusOK {
+		t.Errorf("%d %s", answer.status, answer.body)
+	}
 }
 
 // Redis goes away: who was validated lately goes on for half a minute, nobody signs

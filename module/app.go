@@ -153,11 +153,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 // Validate reports a configuration that can never work.
 func (a *App) Validate() error {
-	shared, ok := a.opener.(store.Shared)
 	switch {
 	case len(a.programs) == 0:
 		return errors.New("no program is configured")
-	case ok && shared.Shared() && len(a.SealKeys) == 0:
+	case isShared(a.opener) && len(a.SealKeys) == 0:
 		return errors.New("seal_key is required with this store: all nodes must have the same")
 	case a.Session.Lifetime < 0 || a.Session.Idle < 0 || a.Exchange.Timeout < 0:
 		return errors.New("durations must be above zero")

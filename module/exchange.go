@@ -35,6 +35,10 @@ type exchangeKey struct {
 	code    [sha256.Size]byte
 }
 
+func newExchangeKey(use codeUse, program, code string) exchangeKey {
+	return exchangeKey{use, program, sha256.Sum256([]byte(code))}
+}
+
 // attempt is one exchange, under way or ended.
 type attempt struct {
 	client string
@@ -76,9 +80,14 @@ var errForeignCode = errors.New("the code was brought by another client before")
 
 // once returns the outcome of exchanging a code of a program, which this client
 // brought. exchange is called if nobody exchanged the code before; its context
-// does not end with ctx.
-func once[T any](ctx context.Context, e *exchanges, use codeUse, program, code, client string, exchange func(context.Context) (T, error)) (T, error) {
-	result, err := e.do(ctx, exchangeKey{use, program, sha256.Sum256([]byte(code))}, client, func(ctx context.Context) (any, error) {
+// does not end with ctx. T must survive being encoded as JSON, for other gateways
+// that share the store.
+func once[T any](ctx context.Context, rt *runtime, use codeUse, program, code, client string, exchange func(context.Context) (T, error)) (T, error) {
+	key := newExchangeKey(use, program, code)
+	result, err := rt.state.exchanges.do(ctx, key, client, func(ctx context.Context) (any, error) {
+		if rt.cluster != nil {
+			return exchangeOnce(ctx, rt.cluster, key, client, exchange)
+		}
 		return exchange(ctx)
 	})
 	typed, _ := result.(T)

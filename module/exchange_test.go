@@ -23,6 +23,9 @@ func outcome(token string, err error, calls *atomic.Int64) func(context.Context)
 	}
 }
 
+// alone is a gateway that shares its store with nobody.
+func alone(e *exchanges) *runtime { return &runtime{state: &state{exchanges: e}} }
+
 func TestExchangesAnswerOnce(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	e := newExchanges(t.Context())
@@ -30,7 +33,7 @@ func TestExchangesAnswerOnce(t *testing.T) {
 	var calls atomic.Int64
 	ask := func(program, code, client, token string) string {
 		t.Helper()
-		result, err := once(t.Context(), e, forLogin, program, code, client, outcome(token, nil, &calls))
+		result, err := once(t.Context(), alone(e), forLogin, program, code, client, outcome(token, nil, &calls))
 		if err != nil {
 			return err.Error()
 		}
@@ -79,7 +82,7 @@ func TestExchangesForgetWhatWasNotSent(t *testing.T) {
 	} {
 		var calls atomic.Int64
 		for range 2 {
-			if _, err := once(t.Context(), e, forLogin, "wxA", name, "ip", outcome("", test.err, &calls)); !errors.Is(err, test.err) {
+			if _, err := once(t.Context(), alone(e), forLogin, "wxA", name, "ip", outcome("", test.err, &calls)); !errors.Is(err, test.err) {
 				t.Errorf("%s: %v", name, err)
 			}
 			e.wait()
@@ -93,7 +96,7 @@ func TestExchangesForgetWhatWasNotSent(t *testing.T) {
 // A guest that panics takes nobody with it.
 func TestExchangesContainPanics(t *testing.T) {
 	e := newExchanges(t.Context())
-	_, err := once(t.Context(), e, forLogin, "wxA", "c", "ip", func(context.Context) (signedIn, error) { panic("boom") })
+	_, err := once(t.Context(), alone(e), forLogin, "wxA", "c", "ip", func(context.Context) (signedIn, error) { panic("boom") })
 	if err == nil {
 		t.Error("no error")
 	}
@@ -106,7 +109,7 @@ func TestExchangesOutliveTheirRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
-		_, err := once(ctx, e, forLogin, "wxA", "c", "ip", func(ctx context.Context) (signedIn, error) {
+		_, err := once(ctx, alone(e), forLogin, "wxA", "c", "ip", func(ctx context.Context) (signedIn, error) {
 			<-release
 			return signedIn{token: "t"}, ctx.Err()
 		})
@@ -121,7 +124,7 @@ func TestExchangesOutliveTheirRequest(t *testing.T) {
 		close(release)
 	})
 	waiting.Wait()
-	result, err := once[signedIn](t.Context(), e, forLogin, "wxA", "c", "ip", nil)
+	result, err := once[signedIn](t.Context(), alone(e), forLogin, "wxA", "c", "ip", nil)
 	if err != nil || result.token != "t" {
 		t.Errorf("the other: %v, %v", result, err)
 	}

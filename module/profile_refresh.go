@@ -65,8 +65,8 @@ func setVerified(p *profile.Profile, info identity.UserInfo) {
 
 // toldInfo is what a platform told for a code.
 type toldInfo struct {
-	grant provider.Grant
-	info  identity.UserInfo
+	Grant provider.Grant
+	Info  identity.UserInfo
 }
 
 // userInfoByCode exchanges a code for user information, which must be that of
@@ -76,16 +76,16 @@ func (o *opener) userInfoByCode(ctx context.Context, code, client string) (ident
 	if !ok {
 		return identity.UserInfo{}, errInvalidRequest
 	}
-	told, err := once(ctx, o.rt.state.exchanges, forProfile, o.of(), code, o.client(client), func(ctx context.Context) (toldInfo, error) {
+	told, err := once(ctx, o.rt, forProfile, o.of(), code, o.client(client), func(ctx context.Context) (toldInfo, error) {
 		return call(ctx, o.p, func(ctx context.Context) (told toldInfo, err error) {
-			told.grant, told.info, err = platform.UserInfoByCode(ctx, code)
+			told.Grant, told.Info, err = platform.UserInfoByCode(ctx, code)
 			return told, err
 		})
 	})
 	if err != nil {
 		return identity.UserInfo{}, o.p.callFailure(err)
 	}
-	same, err := o.rt.directory.isUser(ctx, o.user, told.grant)
+	same, err := o.rt.directory.isUser(ctx, o.user, told.Grant)
 	switch {
 	case err != nil:
 		return identity.UserInfo{}, o.p.storeFailure(err)
@@ -93,5 +93,5 @@ func (o *opener) userInfoByCode(ctx context.Context, code, client string) (ident
 		o.p.logger.Warn("user information of another user was refused", zap.String("user", o.rt.keys.Digest(o.user.Subject())))
 		return identity.UserInfo{}, errDataInvalid
 	}
-	return told.info, nil
+	return told.Info, nil
 }

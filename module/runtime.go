@@ -14,6 +14,7 @@ import (
 	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/profile"
 	"github.com/minigate/minigate/module/session"
+	"github.com/minigate/minigate/module/store"
 )
 
 // runtime is what requests need. It is immutable.
@@ -27,6 +28,8 @@ type runtime struct {
 	bringers   *bringers
 	profiles   *profile.Manager
 	avatars    avatar.Keeper
+	// cluster is nil where the store is this process's alone.
+	cluster *cluster
 }
 
 // release gives up the state. While others use it, late requests of this
@@ -123,5 +126,14 @@ func (a *App) open() (*runtime, error) {
 	if a.Profile.Avatars != "" {
 		rt.avatars = movedAvatars{avatar.InDirectory(a.Profile.Avatars, keep), rt.avatars}
 	}
+	if isShared(a.opener) {
+		rt.cluster = &cluster{store: st.store, keys: a.keys, logger: a.logger}
+	}
 	return rt, nil
+}
+
+// isShared reports whether other processes use the data of a store, too.
+func isShared(opener store.Opener) bool {
+	shared, ok := opener.(store.Shared)
+	return ok && shared.Shared()
 }

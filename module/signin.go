@@ -5,6 +5,7 @@ package module
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"go.uber.org/zap"
@@ -35,9 +36,37 @@ type signedIn struct {
 	data *opened
 }
 
+// MarshalJSON encodes what another gateway cannot find out by itself.
+func (s signedIn) MarshalJSON() ([]byte, error) {
+	encoded := encodedSignIn{Token: s.token}
+	if s.data != nil {
+		encoded.Data = s.data.plain
+	}
+	return json.Marshal(encoded)
+}
+
+// UnmarshalJSON is the inverse of MarshalJSON. The session is found by the token.
+func (s *signedIn) UnmarshalJSON(text []byte) error {
+	var encoded encodedSignIn
+	if err := json.Unmarshal(text, &encoded); err != nil {
+		return err
+	}
+	*s = signedIn{token: encoded.Token}
+	if encoded.Data != nil {
+		s.data = &opened{plain: encoded.Data}
+	}
+	return nil
+}
+
+// encodedSignIn is the JSON of signedIn.
+type encodedSignIn struct {
+	Token string          `json:"token"`
+	Data  json.RawMessage `json:"data,omitempty"`
+}
+
 // signIn exchanges a login code and makes a session of what the platform says.
 func (a *App) signIn(ctx context.Context, rt *runtime, p *program, in signIn) (signedIn, *Error) {
-	result, err := once(ctx, rt.state.exchanges, forLogin, p.appID, in.code, in.client, func(ctx context.Context) (signedIn, error) {
+	result, err := once(ctx, rt, forLogin, p.appID, in.code, in.client, func(ctx context.Context) (signedIn, error) {
 		return a.exchange(ctx, rt, p, in)
 	})
 	if err == nil {
