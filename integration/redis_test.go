@@ -113,13 +113,15 @@ func TestCodeIsExchangedOnceByTwoNodes(t *testing.T) {
 	var busy sync.WaitGroup
 	for i := range posts {
 		busy.Go(func() {
-			g, err := a, error(nil)
+			g := a
 			if i%2 == 1 {
 				g = b
 			}
-			if tokens[i], err = tryLogin(http.DefaultClient, g.address, programA, code); err != nil {
+			token, err := tryLogin(http.DefaultClient, g.address, programA, code)
+			if err != nil {
 				t.Error(err)
 			}
+			tokens[i] = token
 		})
 	}
 	busy.Wait()

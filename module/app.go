@@ -74,6 +74,7 @@ type App struct {
 	mu       sync.Mutex
 	stopped  bool
 	acquired any // key in states, if this instance holds a reference
+	joined   *nodes
 	running  atomic.Pointer[runtime]
 }
 
@@ -289,7 +290,8 @@ func (a *App) Cleanup() error {
 	if a.acquired == nil {
 		return nil
 	}
-	if users, _ := states.References(a.acquired); users > 1 || caddy.Exiting() {
+	served := a.running.Load() != nil
+	if users, _ := states.References(a.acquired); users > 1 || !served || caddy.Exiting() {
 		return a.release()
 	}
 	time.AfterFunc(stragglers, func() {

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/provider"
 	"github.com/minigate/minigate/module/store"
 )
@@ -201,6 +202,9 @@ func loadToken(ctx context.Context, rt *runtime, key string) (*appTokenRecord, e
 	}
 	record := new(appTokenRecord)
 	plain, err := rt.keys.Open(sealed)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, &storeError{fmt.Errorf("reading an app token: %w", err)}
+	}
 	if err != nil || json.Unmarshal(plain, record) != nil || record.Key != key || record.Token == "" {
 		return nil, nil
 	}

@@ -60,6 +60,9 @@ func (b *bringers) first(ctx context.Context, platform string, data []byte, subj
 		if old != nil {
 			var record bringerRecord
 			plain, err := b.keys.Open(old)
+			if errors.Is(err, keyring.ErrElsewhere) {
+				return nil, 0, err
+			}
 			if err != nil || json.Unmarshal(plain, &record) != nil || record.Key != key || record.Subject != subject {
 				return nil, 0, errBroughtBefore // by another one, for all that is known
 			}

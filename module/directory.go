@@ -101,7 +101,7 @@ func (d *directory) get(ctx context.Context, key string) (*knownRecord, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory of users: %w", err)
 	}
-	return d.open(key, sealed), nil
+	return d.open(key, sealed)
 }
 
 // remember writes first under key, unless an earlier record has come there
@@ -114,7 +114,11 @@ func (d *directory) remember(ctx context.Context, key string, others []string, f
 	err = d.store.Update(ctx, key, func(old []byte) ([]byte, time.Duration, error) {
 		record := knownRecord{Key: key, FirstID: first.FirstID, Since: first.Since, Others: others}
 		if old != nil {
-			if known := d.open(key, old); known != nil {
+			known, err := d.open(key, old)
+			if err != nil {
+				return nil, 0, err
+			}
+			if known != nil {
 				if known.Since < record.Since {
 					record.FirstID, record.Since = known.FirstID, known.Since
 					first.FirstID, first.Since = known.FirstID, known.Since
@@ -217,12 +221,15 @@ func (d *directory) forget(ctx context.Context, user identity.Identity) error {
 	return nil
 }
 
-// open returns the record that was sealed for key, or nil and a warning if it
-// cannot be read: then its user is taken for new, because the alternative is
-// that he can never sign in again.
-func (d *directory) open(key string, sealed []byte) *knownRecord {
+// open returns the record that was sealed for key, or nil and a warning if nobody
+// can read it: then its user is taken for new, because the alternative is that he
+// can never sign in again.
+func (d *directory) open(key string, sealed []byte) (*knownRecord, error) {
 	record := new(knownRecord)
 	plain, err := d.keys.Open(sealed)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, fmt.Errorf("reading the directory of users: %w", err)
+	}
 	if err == nil {
 		err = json.Unmarshal(plain, record)
 	}
@@ -231,9 +238,9 @@ func (d *directory) open(key string, sealed []byte) *knownRecord {
 	}
 	if err != nil {
 		d.warn(fmt.Errorf("a record of the directory of users is passed over: %w", err))
-		return nil
+		return nil, nil
 	}
-	return record
+	return record, nil
 }
 
 // directoryKey returns the store key of an id: a digest of parts that cannot run

@@ -27,6 +27,7 @@ type metrics struct {
 	storeSeconds    *prometheus.HistogramVec
 	sessionsActive  prometheus.GaugeFunc
 	breakerState    *prometheus.GaugeVec
+	gateways        prometheus.GaugeFunc
 
 	// the results of validation, looked up once
 	validatedOK prometheus.Counter
@@ -59,6 +60,7 @@ func newMetrics() *metrics {
 		sessionsActive: prometheus.NewGaugeFunc(gauge("sessions_active", "Sessions in the warm cache."), warmSessions),
 		breakerState: prometheus.NewGaugeVec(gauge("breaker_state", "Circuit breaker of a program: 0 closed, 1 half open, 2 open."),
 			[]string{"platform", "program"}),
+		gateways: prometheus.NewGaugeFunc(gauge("gateways", "Gateways that share the store, this one included."), sharingGateways),
 	}
 	m.validatedOK = m.validated.WithLabelValues("ok")
 	return m
@@ -76,6 +78,18 @@ func warmSessions() float64 {
 	return float64(n)
 }
 
+// sharingGateways counts the gateways that share a store with this one.
+func sharingGateways() float64 {
+	n := 0
+	states.Range(func(_, value any) bool {
+		if s, ok := value.(*state); ok {
+			n = max(n, s.nodes.count())
+		}
+		return true
+	})
+	return float64(n)
+}
+
 // registerMetrics registers the process's collectors with the registry of ctx.
 // It may be called more than once with one registry.
 func registerMetrics(ctx caddy.Context) *metrics {
@@ -86,7 +100,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	}
 	for _, collector := range []prometheus.Collector{
 		m.logins, m.exchangeSeconds, m.validated, m.cacheHits,
-		m.spoofAttempts, m.storeSeconds, m.sessionsActive, m.breakerState,
+		m.spoofAttempts, m.storeSeconds, m.sessionsActive, m.breakerState, m.gateways,
 	} {
 		var registered prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {

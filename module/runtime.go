@@ -40,6 +40,9 @@ func (a *App) release() error {
 		return nil
 	}
 	a.acquired = nil
+	if a.joined != nil {
+		a.joined.part(a.keys)
+	}
 	if users, _ := states.References(key); users == 1 {
 		if rt := a.running.Swap(nil); rt != nil {
 			rt.sessions.Wait()
@@ -92,6 +95,12 @@ func (a *App) open() (*runtime, error) {
 		return nil, err
 	}
 	a.acquired = a.opener.Identity()
+	if st.nodes != nil {
+		if err := st.nodes.join(a.ctx, a.keys); err != nil {
+			return nil, err
+		}
+		a.joined = st.nodes
+	}
 	sessions := session.NewManager(session.Options{
 		Store:    a.metrics.timed(st.store),
 		Keys:     a.keys,

@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/minigate/minigate/module/keyring"
 )
 
 // secretPoll is how often files with secrets are read again.
@@ -125,6 +127,9 @@ func watchSealKeys(a *App) *watchedSecret {
 			if err != nil {
 				return err
 			}
+			if err := a.announceKeys(masters); err != nil {
+				return err
+			}
 			if err := a.keys.Replace(masters...); err != nil {
 				return err
 			}
@@ -132,6 +137,20 @@ func watchSealKeys(a *App) *watchedSecret {
 			return nil
 		},
 	}
+}
+
+// announceKeys tells the gateways that share the store of keys that are about to
+// be used.
+func (a *App) announceKeys(masters [][]byte) error {
+	rt := a.running.Load()
+	if rt == nil || rt.state.nodes == nil {
+		return nil
+	}
+	next, err := keyring.New(masters...)
+	if err != nil {
+		return err
+	}
+	return rt.state.nodes.changing(a.ctx, next.IDs())
 }
 
 // watchProgram watches the files that the configuration of a program names. A

@@ -33,6 +33,7 @@ type state struct {
 	// they may have the platform be asked about their session keys.
 	refusals, questions *budget
 	uploads             *uploads
+	nodes               *nodes        // nil where the store is this process's alone
 	refreshes           chan struct{} // has room for those under way
 
 	background struct {
@@ -65,7 +66,12 @@ func acquireState(ctx context.Context, opener store.Opener) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newState(opened), nil
+		s := newState(opened)
+		if isShared(opener) {
+			s.nodes = newNodes(opened)
+			s.run(func() { s.nodes.run(s.ctx) })
+		}
+		return s, nil
 	})
 	if err != nil {
 		return nil, err

@@ -29,6 +29,10 @@ const KeySize = 32
 // the ring.
 var ErrUnknownKey = errors.New("unknown key")
 
+// ErrElsewhere says that a token or record was made with a key that is not in the
+// ring, but in that of another gateway: it may be good, and must be left as it is.
+var ErrElsewhere = errors.New("made with a key that only other gateways have")
+
 // ErrForged says that a token or record is not what its key made.
 var ErrForged = errors.New("not authentic")
 
@@ -36,6 +40,8 @@ var ErrForged = errors.New("not authentic")
 // changes the keys.
 type Ring struct {
 	current atomic.Pointer[generation]
+	// elsewhere has the first segments of what other rings make.
+	elsewhere atomic.Pointer[map[string]bool]
 }
 
 // generation is an immutable set of keys, the active one first.
@@ -100,6 +106,25 @@ func (r *Ring) Accepts(id string) bool {
 		}
 	}
 	return false
+}
+
+// SetElsewhere says which keys are known to be in use by other gateways, by their
+// ids. What is made with one of them is ErrElsewhere, unless this ring has it, too.
+func (r *Ring) SetElsewhere(ids []string) {
+	headers := make(map[string]bool, 2*len(ids))
+	for _, id := range ids {
+		token, seal := headersOf(id)
+		headers[token], headers[seal] = true, true
+	}
+	r.elsewhere.Store(&headers)
+}
+
+// unknown returns why there is no key for what begins with header.
+func (r *Ring) unknown(header string) error {
+	if elsewhere := r.elsewhere.Load(); elsewhere != nil && (*elsewhere)[header] {
+		return ErrElsewhere
+	}
+	return ErrUnknownKey
 }
 
 // ActiveID returns the id of the key that signs and seals.
@@ -178,9 +203,14 @@ func derive(master []byte) (*key, error) {
 		*purpose.dst = derived
 	}
 	k.id = base64.RawURLEncoding.EncodeToString(id)
-	k.tokenHeader = segment(fmt.Sprintf(`{"alg":"HS256","kid":"%s","typ":"%s"}`, k.id, tokenType))
-	k.sealHeader = segment(fmt.Sprintf(`{"alg":"dir","enc":"A256GCM","kid":"%s"}`, k.id))
+	k.tokenHeader, k.sealHeader = headersOf(k.id)
 	return k, nil
+}
+
+// headersOf returns the first segments of what is made with the key called id.
+func headersOf(id string) (token, seal string) {
+	return segment(fmt.Sprintf(`{"alg":"HS256","kid":"%s","typ":"%s"}`, id, tokenType)),
+		segment(fmt.Sprintf(`{"alg":"dir","enc":"A256GCM","kid":"%s"}`, id))
 }
 
 func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }

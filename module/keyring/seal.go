@@ -36,8 +36,8 @@ func (r *Ring) SealedByActive(sealed []byte) bool {
 	return string(header) == r.current.Load().keys[0].sealHeader
 }
 
-// Open returns what Seal was given. The error is ErrUnknownKey, where the
-// record may be good but the ring lacks its key, or ErrForged, where the record
+// Open returns what Seal was given. The error is ErrUnknownKey or ErrElsewhere,
+// where the record may be good but the ring lacks its key, or ErrForged, where the record
 // was damaged or made by someone else.
 func (r *Ring) Open(sealed []byte) ([]byte, error) {
 	header, _, ok := bytes.Cut(sealed, []byte{'.'})
@@ -46,7 +46,7 @@ func (r *Ring) Open(sealed []byte) ([]byte, error) {
 	}
 	k, ok := r.current.Load().bySeal[string(header)]
 	if !ok {
-		return nil, ErrUnknownKey
+		return nil, r.unknown(string(header))
 	}
 	plain, err := jwe.Decrypt(sealed, jwe.WithKey(jwa.DIRECT, k.seal))
 	if err != nil {

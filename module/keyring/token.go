@@ -33,7 +33,8 @@ func (r *Ring) SignToken(payload []byte) (string, error) {
 }
 
 // VerifyToken returns the payload of a token that SignToken made, and the id of
-// its key. The error is ErrUnknownKey or ErrForged.
+// its key. The error is ErrUnknownKey,
+// ErrElsewhere or ErrForged.
 //
 // Nothing of a token is parsed before it is verified: its header must be, byte
 // for byte, one that this ring writes, and its signature the canonical base64
@@ -49,7 +50,7 @@ func (r *Ring) VerifyToken(token string) (payload []byte, keyID string, err erro
 	}
 	k, ok := r.current.Load().byToken[header]
 	if !ok {
-		return nil, "", ErrUnknownKey
+		return nil, "", r.unknown(header)
 	}
 	body, signature, ok := strings.Cut(rest, ".")
 	if !ok || len(signature) != signatureLength {

@@ -229,6 +229,9 @@ func (m *Manager) Validate(ctx context.Context, token string) (s *Session, warm 
 // validate checks a token against its signature and the store.
 func (m *Manager) validate(ctx context.Context, token string, now int64) (*Session, error) {
 	payload, keyID, err := m.Keys.VerifyToken(token)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, fmt.Errorf("verifying a session token: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -72,6 +72,9 @@ type recordSession struct {
 // openRecord returns the record of subject that was sealed.
 func openRecord(ring *keyring.Ring, subject string, sealed []byte) (*record, error) {
 	plain, err := ring.Open(sealed)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, fmt.Errorf("opening a session record: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
