@@ -77,11 +77,11 @@ func (t *appTokenRecord) usable(now int64, rejected string) bool {
 // All nodes share one token, because on some platforms a new one is the end of
 // the one before. It is given up only if it is still the one that was refused:
 // somebody else may have noticed first.
-func withAppToken[T any](ctx context.Context, rt *runtime, p *program, tokens provider.AppTokens, run func(ctx context.Context, token string) (T, error)) (T, error) {
+func withAppToken[T any](ctx context.Context, rt *runtime, p *program, run func(ctx context.Context, token string) (T, error)) (T, error) {
 	var none T
 	ctx, cancel := context.WithTimeout(ctx, 2*(p.timeout+appTokenSlack))
 	defer cancel()
-	token, err := p.appToken(ctx, rt, tokens, "")
+	token, err := p.appToken(ctx, rt, "")
 	if err != nil {
 		return none, err
 	}
@@ -93,7 +93,7 @@ func withAppToken[T any](ctx context.Context, rt *runtime, p *program, tokens pr
 		return result, err
 	}
 	p.logger.Info("platform refused the app token", zap.NamedError("cause", err))
-	if token, err = p.appToken(ctx, rt, tokens, token); err != nil {
+	if token, err = p.appToken(ctx, rt, token); err != nil {
 		return none, err
 	}
 	result, err = attempt(token)
@@ -110,7 +110,7 @@ func isReason(err error, reason provider.Reason) bool {
 }
 
 // appToken returns a token other than rejected.
-func (p *program) appToken(ctx context.Context, rt *runtime, tokens provider.AppTokens, rejected string) (string, error) {
+func (p *program) appToken(ctx context.Context, rt *runtime, rejected string) (string, error) {
 	if t := p.token.known.Load(); t.usable(time.Now().Unix(), rejected) {
 		return t.Token, nil
 	}
@@ -129,7 +129,7 @@ func (p *program) appToken(ctx context.Context, rt *runtime, tokens provider.App
 	// Whoever waits for it may go away; the next one needs it as well.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout+appTokenSlack)
 	defer cancel()
-	t, err := p.renewToken(ctx, rt, tokens, rejected)
+	t, err := p.renewToken(ctx, rt, rejected)
 	p.token.failure = err
 	if err != nil {
 		pause := tokenPause
@@ -145,7 +145,7 @@ func (p *program) appToken(ctx context.Context, rt *runtime, tokens provider.App
 
 // renewToken returns the token that another node stored, or a new one from the
 // platform.
-func (p *program) renewToken(ctx context.Context, rt *runtime, tokens provider.AppTokens, rejected string) (*appTokenRecord, error) {
+func (p *program) renewToken(ctx context.Context, rt *runtime, rejected string) (*appTokenRecord, error) {
 	key := appTokenPrefix + p.platform + "/" + p.appID
 	stored, err := loadToken(ctx, rt, key)
 	if err != nil || stored.usable(time.Now().Unix(), rejected) {
@@ -159,7 +159,7 @@ func (p *program) renewToken(ctx context.Context, rt *runtime, tokens provider.A
 	if stored, err = loadToken(ctx, rt, key); err != nil || stored.usable(time.Now().Unix(), rejected) {
 		return stored, err
 	}
-	fresh, err := fetchToken(ctx, p, tokens, key)
+	fresh, err := fetchToken(ctx, p, key)
 	switch {
 	case err != nil && stored != nil && stored.Token != rejected && time.Now().Unix() < stored.ExpiresAt:
 		p.logger.Warn("app token is not refreshed; the old one goes on to its end", zap.NamedError("cause", err))
@@ -176,12 +176,18 @@ func (p *program) renewToken(ctx context.Context, rt *runtime, tokens provider.A
 }
 
 // fetchToken asks the platform for a token.
-func fetchToken(ctx context.Context, p *program, tokens provider.AppTokens, key string) (*appTokenRecord, error) {
+func fetchToken(ctx context.Context, p *program, key string) (*appTokenRecord, error) {
 	now := time.Now()
 	var lifetime time.Duration
-	token, err := call(ctx, p, func(ctx context.Context) (token string, err error) {
-		token, lifetime, err = tokens.AppToken(ctx)
-		return token, err
+	token, err := withProvider(p, func(from provider.Provider) (string, error) {
+		tokens, ok := from.(provider.AppTokens)
+		if !ok {
+			return "", errUnable
+		}
+		return call(ctx, p, func(ctx context.Context) (token string, err error) {
+			token, lifetime, err = tokens.AppToken(ctx)
+			return token, err
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ import (
 // tokenPlatform hands out tokens, of which the newest alone is good unless all
 // are bad.
 type tokenPlatform struct {
+	provider.Provider // nothing of it is used
+
 	mu       sync.Mutex
 	issued   int
 	lifetime time.Duration
@@ -63,14 +65,15 @@ func (p *tokenPlatform) kill() {
 	p.issued++
 }
 
-// newNode returns the runtime and the program of a node on a store.
-func newNode(t *testing.T, st *state, keys *keyring.Ring) (*runtime, *program) {
+// newNode returns the runtime and the program, of platform, of a node on a store.
+func newNode(t *testing.T, st *state, keys *keyring.Ring, platform provider.Provider) (*runtime, *program) {
 	t.Helper()
 	p := &program{
 		platform: "wechat", appID: "wxA", timeout: time.Second, logger: zap.NewNop(),
 		slots: make(chan struct{}, 100), token: appToken{gate: make(chan struct{}, 1)},
 		breaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{IsSuccessful: answered, IsExcluded: uncalled}),
 	}
+	p.provider.Store(&handover{current: platform})
 	return &runtime{state: st, keys: keys}, p
 }
 
@@ -96,10 +99,10 @@ func TestAppTokenIsFetchedOnce(t *testing.T) {
 	platform := &tokenPlatform{lifetime: 2 * time.Hour}
 	var calls sync.WaitGroup
 	for range 3 {
-		rt, p := newNode(t, st, keys)
+		rt, p := newNode(t, st, keys, platform)
 		for range 50 {
 			calls.Go(func() {
-				if token, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil || token != "token-1" {
+				if token, err := withAppToken(t.Context(), rt, p, platform.use); err != nil || token != "token-1" {
 					t.Errorf("%q, %v", token, err)
 				}
 			})
@@ -120,13 +123,13 @@ func TestAppTokenIsFetchedOnce(t *testing.T) {
 func TestAppTokenIsReplacedOnce(t *testing.T) {
 	st, keys := newSharedState(t)
 	platform := &tokenPlatform{lifetime: 2 * time.Hour}
-	rtA, nodeA := newNode(t, st, keys)
-	rtB, nodeB := newNode(t, st, keys)
+	rtA, nodeA := newNode(t, st, keys, platform)
+	rtB, nodeB := newNode(t, st, keys, platform)
 	for _, node := range []struct {
 		rt *runtime
 		p  *program
 	}{{rtA, nodeA}, {rtB, nodeB}} {
-		if _, err := withAppToken(t.Context(), node.rt, node.p, platform, platform.use); err != nil {
+		if _, err := withAppToken(t.Context(), node.rt, node.p, platform.use); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,13 +138,13 @@ func TestAppTokenIsReplacedOnce(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
-			if token, err := withAppToken(t.Context(), rtA, nodeA, platform, platform.use); err != nil || token != "token-3" {
+			if token, err := withAppToken(t.Context(), rtA, nodeA, platform.use); err != nil || token != "token-3" {
 				t.Errorf("A: %q, %v", token, err)
 			}
 		})
 	}
 	calls.Wait()
-	if token, err := withAppToken(t.Context(), rtB, nodeB, platform, platform.use); err != nil || token != "token-3" {
+	if token, err := withAppToken(t.Context(), rtB, nodeB, platform.use); err != nil || token != "token-3" {
 		t.Errorf("B: %q, %v", token, err)
 	}
 	if platform.issued != 3 {
@@ -161,8 +164,8 @@ func TestAppTokenThatIsAlwaysRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			st, keys := newSharedState(t)
-			rt, p := newNode(t, st, keys)
-			_, err := withAppToken(t.Context(), rt, p, platform, platform.use)
+			rt, p := newNode(t, st, keys, platform)
+			_, err := withAppToken(t.Context(), rt, p, platform.use)
 			var e *provider.Error
 			if !errors.As(err, &e) || e.Reason != provider.Unavailable || e.RetryAfter == 0 {
 				t.Errorf("error is %v", err)
@@ -179,8 +182,8 @@ func TestAppTokenThatIsAlwaysRefused(t *testing.T) {
 func TestAppTokenOutlivesAnOutage(t *testing.T) {
 	st, keys := newSharedState(t)
 	platform := &tokenPlatform{lifetime: 20 * time.Second} // used for all of that, at least
-	rt, p := newNode(t, st, keys)
-	if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil {
+	rt, p := newNode(t, st, keys, platform)
+	if _, err := withAppToken(t.Context(), rt, p, platform.use); err != nil {
 		t.Fatal(err)
 	}
 	due := *p.token.known.Load()
@@ -190,11 +193,11 @@ func TestAppTokenOutlivesAnOutage(t *testing.T) {
 	}
 	p.token.known.Store(nil)
 	platform.down.Store(true)
-	if token, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil || token != "token-1" {
+	if token, err := withAppToken(t.Context(), rt, p, platform.use); err != nil || token != "token-1" {
 		t.Errorf("%q, %v", token, err)
 	}
 	platform.down.Store(false)
-	if token, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil || token != "token-2" {
+	if token, err := withAppToken(t.Context(), rt, p, platform.use); err != nil || token != "token-2" {
 		t.Errorf("after the outage: %q, %v", token, err)
 	}
 }
@@ -204,14 +207,14 @@ func TestAppTokenFailureIsRemembered(t *testing.T) {
 	st, keys := newSharedState(t)
 	platform := &tokenPlatform{lifetime: 2 * time.Hour}
 	platform.down.Store(true)
-	rt, p := newNode(t, st, keys)
-	if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); !isReason(err, provider.Unavailable) {
+	rt, p := newNode(t, st, keys, platform)
+	if _, err := withAppToken(t.Context(), rt, p, platform.use); !isReason(err, provider.Unavailable) {
 		t.Fatal(err)
 	}
 	platform.down.Store(false)
 	p.token.failureUntil = time.Now().Add(time.Hour) // however slow this machine is
 	for range 20 {
-		if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); !isReason(err, provider.Unavailable) {
+		if _, err := withAppToken(t.Context(), rt, p, platform.use); !isReason(err, provider.Unavailable) {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +222,7 @@ func TestAppTokenFailureIsRemembered(t *testing.T) {
 		t.Error("the platform was asked")
 	}
 	p.token.failureUntil = time.Now()
-	if _, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil {
+	if _, err := withAppToken(t.Context(), rt, p, platform.use); err != nil {
 		t.Error(err)
 	}
 }
@@ -228,20 +231,20 @@ func TestAppTokenFailureIsRemembered(t *testing.T) {
 func TestAppTokenRecordThatIsNone(t *testing.T) {
 	st, keys := newSharedState(t)
 	platform := &tokenPlatform{lifetime: 2 * time.Hour}
-	rt, p := newNode(t, st, keys)
+	rt, p := newNode(t, st, keys, platform)
 	if err := saveToken(t.Context(), rt, "token/wechat/wxA", &appTokenRecord{
 		Key: "token/wechat/wxB", Token: "foreign", RefreshAt: time.Now().Add(time.Hour).Unix(), ExpiresAt: time.Now().Add(time.Hour).Unix(),
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if token, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil || token != "token-1" {
+	if token, err := withAppToken(t.Context(), rt, p, platform.use); err != nil || token != "token-1" {
 		t.Errorf("%q, %v", token, err)
 	}
 	if err := st.store.Put(t.Context(), "token/wechat/wxA", []byte("damaged"), 0); err != nil {
 		t.Fatal(err)
 	}
 	p.token.known.Store(nil)
-	if token, err := withAppToken(t.Context(), rt, p, platform, platform.use); err != nil || token != "token-2" {
+	if token, err := withAppToken(t.Context(), rt, p, platform.use); err != nil || token != "token-2" {
 		t.Errorf("%q, %v", token, err)
 	}
 }

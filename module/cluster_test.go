@@ -95,7 +95,7 @@ func TestFailuresInTheCluster(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateways := newGateways(t, 2)
-			_, p := newNode(t, nil, nil)
+			_, p := newNode(t, nil, nil, nil)
 			var calls atomic.Int64
 			for i, gateway := range gateways {
 				_, err := once(t.Context(), gateway, forLogin, "wxA", "c", "ip", outcome("", test.err, &calls))
@@ -156,7 +156,7 @@ func TestStoreFailsDuringAnExchange(t *testing.T) {
 			gateway.cluster.store = &test.broken
 			var calls atomic.Int64
 			_, err := once(t.Context(), gateway, forLogin, "wxA", "c", "ip", outcome("t", nil, &calls))
-			_, p := newNode(t, nil, nil)
+			_, p := newNode(t, nil, nil, nil)
 			if test.fails {
 				if got := p.callFailure(err); got.Word != errStore.Word || calls.Load() != 0 {
 					t.Fatalf("%v after %d exchanges", err, calls.Load())

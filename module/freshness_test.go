@@ -30,9 +30,8 @@ func (signing) PhoneNumber([]byte) (provider.PhoneNumber, error) {
 // signed in: a captured one must not serve whoever holds an old session.
 func TestSignedDataNeedsAFreshSession(t *testing.T) {
 	st, keys := newSharedState(t)
-	var platform provider.Provider = signing{}
 	p := &program{platform: "alipay", appID: "2021", logger: zap.NewNop()}
-	p.provider.Store(&platform)
+	p.provider.Store(&handover{current: signing{}})
 	rt := &runtime{state: st, keys: keys, bringers: &bringers{store: st.store, keys: keys}}
 	user := identity.Identity{Platform: "alipay", Program: "2021", OpenID: "o1"}
 	for age, want := range map[time.Duration]*Error{0: nil, signedFreshness - time.Minute: nil, signedFreshness + time.Minute: errKeyStale} {

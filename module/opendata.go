@@ -188,7 +188,7 @@ func (o *opener) open(ctx context.Context, d *openData) (*opened, *Error) {
 		if d.signed == nil {
 			return nil, errInvalidRequest
 		}
-		return o.openSigned(ctx, from, d)
+		return o.openSigned(ctx, d)
 	default:
 		return nil, errInvalidRequest
 	}
@@ -250,11 +250,21 @@ func openWith(from provider.OpenData, holder provider.Holder, d *openData) []byt
 const signedFreshness = 10 * time.Minute
 
 // openSigned opens data that the platform signed.
-func (o *opener) openSigned(ctx context.Context, from provider.SignedData, d *openData) (*opened, *Error) {
+func (o *opener) openSigned(ctx context.Context, d *openData) (*opened, *Error) {
 	if o.session != nil && time.Since(o.session.IssuedAt()) > signedFreshness {
 		return nil, errKeyStale
 	}
-	signed, err := from.OpenSigned(ctx, d.signed)
+	var signed provider.Signed
+	var from any
+	var err error
+	for _, candidate := range o.p.provider.Load().order(time.Now()) {
+		if opener, ok := candidate.(provider.SignedData); ok {
+			from = candidate
+			if signed, err = opener.OpenSigned(ctx, d.signed); err == nil {
+				break
+			}
+		}
+	}
 	if err != nil {
 		return nil, o.p.openFailure(err)
 	}

@@ -71,7 +71,7 @@ func (o *opener) phoneByCode(ctx context.Context, code, client string) (provider
 		return provider.PhoneNumber{}, errInvalidRequest
 	}
 	number, err := once(ctx, o.rt, forPhone, o.of(), code, o.client(client), func(ctx context.Context) (provider.PhoneNumber, error) {
-		return withAppToken(ctx, o.rt, o.p, platform, func(ctx context.Context, token string) (provider.PhoneNumber, error) {
+		return withAppToken(ctx, o.rt, o.p, func(ctx context.Context, token string) (provider.PhoneNumber, error) {
 			return platform.PhoneByCode(ctx, token, code, o.user.OpenID)
 		})
 	})

@@ -72,14 +72,19 @@ type toldInfo struct {
 // userInfoByCode exchanges a code for user information, which must be that of
 // the user who is signed in.
 func (o *opener) userInfoByCode(ctx context.Context, code, client string) (identity.UserInfo, *Error) {
-	platform, ok := o.p.abilities().(provider.UserInfoCodes)
-	if !ok {
+	if _, ok := o.p.abilities().(provider.UserInfoCodes); !ok {
 		return identity.UserInfo{}, errInvalidRequest
 	}
 	told, err := once(ctx, o.rt, forProfile, o.of(), code, o.client(client), func(ctx context.Context) (toldInfo, error) {
-		return call(ctx, o.p, func(ctx context.Context) (told toldInfo, err error) {
-			told.Grant, told.Info, err = platform.UserInfoByCode(ctx, code)
-			return told, err
+		return withProvider(o.p, func(from provider.Provider) (toldInfo, error) {
+			platform, ok := from.(provider.UserInfoCodes)
+			if !ok {
+				return toldInfo{}, errInvalidRequest
+			}
+			return call(ctx, o.p, func(ctx context.Context) (told toldInfo, err error) {
+				told.Grant, told.Info, err = platform.UserInfoByCode(ctx, code)
+				return told, err
+			})
 		})
 	})
 	if err != nil {

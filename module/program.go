@@ -34,7 +34,7 @@ type program struct {
 	logger   *zap.Logger
 	metrics  *programMetrics
 
-	provider atomic.Pointer[provider.Provider] // replaced when a secret file changes
+	provider atomic.Pointer[handover] // replaced when a secret file changes
 	slots    chan struct{}
 	breaker  *gobreaker.CircuitBreaker[struct{}]
 	token    appToken
@@ -59,7 +59,7 @@ func loadProgram(ctx caddy.Context, raw json.RawMessage, app *App) (*program, er
 		slots:    make(chan struct{}, max(app.Exchange.Concurrency, 0)), // Validate refuses what is below zero
 		token:    appToken{gate: make(chan struct{}, 1)},
 	}
-	p.provider.Store(&first)
+	p.provider.Store(&handover{current: first})
 	p.metrics.breaker(gobreaker.StateClosed)
 	p.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         p.appID,
@@ -92,13 +92,13 @@ func loadProvider(ctx caddy.Context, g *guest) (provider.Provider, error) {
 }
 
 // abilities returns the provider in use, for what it can do beyond signing in.
-func (p *program) abilities() any { return *p.provider.Load() }
+func (p *program) abilities() any { return p.provider.Load().current }
 
 // exchange trades a login code for a grant, within the program's limits.
 func (p *program) exchange(ctx context.Context, code string) (provider.Grant, error) {
 	start := time.Now()
-	grant, err := call(ctx, p, func(ctx context.Context) (provider.Grant, error) {
-		return (*p.provider.Load()).Exchange(ctx, code)
+	grant, err := withProvider(p, func(from provider.Provider) (provider.Grant, error) {
+		return call(ctx, p, func(ctx context.Context) (provider.Grant, error) { return from.Exchange(ctx, code) })
 	})
 	if !errors.As(err, new(notSentError)) {
 		p.metrics.exchanged(time.Since(start))

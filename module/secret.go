@@ -172,7 +172,7 @@ func watchProgram(ctx caddy.Context, g *guest, p *program) *watchedSecret {
 			if next.AppID() != p.appID {
 				return errors.New("the app id must not change")
 			}
-			p.provider.Store(&next)
+			p.provider.Store(p.provider.Load().next(next, time.Now()))
 			return nil
 		},
 	}

@@ -54,7 +54,7 @@ func (o *opener) isStale(ctx context.Context, key session.PlatformKey) bool {
 		return false
 	}
 	holder := provider.Holder{OpenID: o.user.OpenID, SessionKey: key.Key}
-	_, err := withAppToken(ctx, o.rt, o.p, platform, func(ctx context.Context, token string) (struct{}, error) {
+	_, err := withAppToken(ctx, o.rt, o.p, func(ctx context.Context, token string) (struct{}, error) {
 		return struct{}{}, platform.CheckSessionKey(ctx, token, holder)
 	})
 	subject := o.session.Subject
@@ -91,7 +91,7 @@ func (o *opener) resetKey(ctx context.Context, subject string) error {
 		return errNoKey
 	}
 	holder := provider.Holder{OpenID: o.user.OpenID, SessionKey: keys[0].Key}
-	fresh, err := withAppToken(ctx, o.rt, o.p, platform, func(ctx context.Context, token string) (string, error) {
+	fresh, err := withAppToken(ctx, o.rt, o.p, func(ctx context.Context, token string) (string, error) {
 		return platform.ResetSessionKey(ctx, token, holder)
 	})
 	if isReason(err, provider.KeyStale) {

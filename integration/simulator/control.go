@@ -55,6 +55,9 @@ var control = map[string]map[string]func(s *Simulator, body []byte) (any, error)
 	controlPrefix + "alipay/grant": {
 		http.MethodPost: controlGrant,
 	},
+	controlPrefix + "wechat/secret": {
+		http.MethodPost: controlSecret,
+	},
 }
 
 // serveControl answers a request of the control surface.

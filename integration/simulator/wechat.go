@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,7 @@ type weChat struct {
 type weChatProgram struct {
 	Program
 
+	secret atomic.Pointer[string] // in force
 	mu     sync.Mutex
 	logins codeBook[string]
 	phones codeBook[weChatConsent]
@@ -51,12 +53,14 @@ func newWeChat(config Config) (platform, error) {
 		tokenKey: randomBytes(32),
 	}
 	for _, program := range config.Programs {
-		w.programs[program.AppID] = &weChatProgram{
+		p := &weChatProgram{
 			Program: program,
 			logins:  newCodeBook[string](program.CodeLifetime, config.MaxCodes),
 			phones:  newCodeBook[weChatConsent](program.CodeLifetime, config.MaxCodes),
 			users:   newWeChatUsers(config.MaxUsers),
 		}
+		p.secret.Store(&program.Secret)
+		w.programs[program.AppID] = p
 	}
 	return w, nil
 }
@@ -116,7 +120,7 @@ func (w *weChat) authenticate(appID, secret string) (*weChatProgram, error) {
 	if program == nil {
 		return nil, errWeChatInvalidAppID
 	}
-	if subtle.ConstantTimeCompare([]byte(program.Secret), []byte(secret)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(*program.secret.Load()), []byte(secret)) != 1 {
 		return nil, errWeChatInvalidSecret
 	}
 	return program, nil
