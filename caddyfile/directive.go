@@ -35,6 +35,12 @@ func init() {
 //		user_id     openid|unionid|pseudonym
 //		headers     <preset>...
 //		header      <name> <value>
+//		assertion {
+//			header   <name>
+//			audience <audience>
+//			issuer   <issuer>
+//			lifetime <duration>
+//		}
 //		decrypt [required] {
 //			<request matchers>
 //		}
@@ -80,6 +86,8 @@ func parseHandlerOption(d *caddyfile.Dispenser, handler *module.Handler) error {
 		return arg.Strings(d, &handler.Headers)
 	case "header":
 		return parseHeader(d, handler)
+	case "assertion":
+		return parseAssertion(d, handler)
 	case "decrypt":
 		return parseDecrypt(d, handler)
 	case "clients":
@@ -124,6 +132,40 @@ func parseDecrypt(d *caddyfile.Dispenser, handler *module.Handler) error {
 	}
 	route.MatchRaw = caddyhttp.RawMatcherSets{matchers}
 	handler.Decrypt = append(handler.Decrypt, route)
+	return nil
+}
+
+// parseAssertion sets the assertion, which needs an audience.
+func parseAssertion(d *caddyfile.Dispenser, handler *module.Handler) error {
+	if handler.Assertion != nil {
+		return d.Err("assertion is already set")
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	assertion := new(module.Assertion)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "header":
+			err = arg.String(d, &assertion.Header)
+		case "audience":
+			err = arg.String(d, &assertion.Audience)
+		case "issuer":
+			err = arg.String(d, &assertion.Issuer)
+		case "lifetime":
+			err = arg.Duration(d, &assertion.Lifetime)
+		default:
+			err = arg.Unrecognized(d)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if assertion.Audience == "" {
+		return d.Err("assertion needs an audience")
+	}
+	handler.Assertion = assertion
 	return nil
 }
 

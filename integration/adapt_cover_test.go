@@ -31,6 +31,7 @@ var sections = map[string]string{
 	"`store redis`":                        "redis",
 	"`tls` of `store redis`":               "tls",
 	"Directive `miniprogram`":              "directive",
+	"`assertion`":                          "assertion",
 	"Matcher `miniprogram`":                "matcher",
 	"Directive `miniprogram_simulator`":    "simulator",
 	"`program` of `miniprogram_simulator`": "simulated_program",
@@ -158,6 +159,8 @@ func sectionOf(blocks [][]string) string {
 		return "simulated_program"
 	case outer == "redis" && words[0] == "tls":
 		return "tls"
+	case outer == "directive" && words[0] == "assertion":
+		return "assertion"
 	case outer == "option" && (words[0] == "program" || words[0] == "store"):
 		return words[1]
 	case outer == "option":

@@ -34,6 +34,7 @@ type userRequest struct {
 // send them.
 var endpoints = map[string]endpoint{
 	"login":           {methods: []string{http.MethodPost}, serve: (*Handler).serveLogin},
+	"jwks.json":       {methods: []string{http.MethodGet, http.MethodHead}, serve: (*Handler).serveKeys},
 	"session":         {methods: []string{http.MethodGet, http.MethodHead}, serveUser: (*Handler).serveSession},
 	"logout":          {methods: []string{http.MethodPost}, serveUser: (*Handler).serveLogout},
 	"decrypt":         {methods: []string{http.MethodPost}, serveUser: (*Handler).serveDecrypt},

@@ -58,6 +58,9 @@ type Handler struct {
 	// is empty is not sent. Clients cannot set these headers.
 	ExtraHeaders []ExtraHeader `json:"extra_headers,omitempty"`
 
+	// Whether upstreams get the identity in a signed form, too. Default: no.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
 	// Requests whose bodies carry open data of a platform (encrypted for the
 	// mini-program's server): the upstream gets them as verified plain JSON, with
 	// the header X-Data-Verified.
@@ -177,9 +180,15 @@ func (h *Handler) provisionHeaders() error {
 	if h.headers, err = newHeaderSet(presets, h.ExtraHeaders); err != nil {
 		return err
 	}
-	names := make([]string, len(h.ExtraHeaders))
-	for i, extra := range h.ExtraHeaders {
-		names[i] = extra.Name
+	var names []string
+	for _, extra := range h.ExtraHeaders {
+		names = append(names, extra.Name)
+	}
+	if h.Assertion != nil {
+		if err := h.Assertion.provision(h.headers); err != nil {
+			return err
+		}
+		names = append(names, h.Assertion.Header)
 	}
 	h.app.protect(names)
 	return nil
@@ -198,6 +207,11 @@ func (h *Handler) Validate() error {
 		return errors.New("programs names a program twice")
 	case hasDuplicate(h.Clients):
 		return errors.New("clients names a protocol twice")
+	}
+	if h.Assertion != nil {
+		if err := h.Assertion.validate(); err != nil {
+			return err
+		}
 	}
 	for _, client := range h.Clients {
 		if client != clientWafer {

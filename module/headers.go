@@ -77,6 +77,18 @@ func newHeaderSet(presets []string, extra []ExtraHeader) (*headerSet, error) {
 	return set, nil
 }
 
+// names returns the names of the headers.
+func (set *headerSet) names() []string {
+	var names []string
+	for _, header := range slices.Concat(set.claims, set.requests) {
+		names = append(names, header.Name)
+	}
+	for _, header := range set.templates {
+		names = append(names, header.Name)
+	}
+	return names
+}
+
 // unsafeHeaders are headers that mean something to the connection, to the proxy
 // or to the gateway itself, by their folded names: they cannot carry an identity.
 var unsafeHeaders = func() map[string]bool {

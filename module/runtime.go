@@ -4,6 +4,7 @@
 package module
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,7 @@ type runtime struct {
 	bringers   *bringers
 	profiles   *profile.Manager
 	avatars    avatar.Keeper
+	assertions *assertionKeys
 	// cluster is nil where the store is this process's alone.
 	cluster *cluster
 }
@@ -131,6 +133,10 @@ func (a *App) open() (*runtime, error) {
 			},
 		}),
 		avatars: avatar.InStore(st.store, a.keys, keep),
+		assertions: &assertionKeys{
+			store: st.store, keys: a.keys, logger: a.logger, now: time.Now,
+			run: func(task func(context.Context)) bool { return st.run(func() { task(st.ctx) }) },
+		},
 	}
 	if a.Profile.Avatars != "" {
 		rt.avatars = movedAvatars{avatar.InDirectory(a.Profile.Avatars, keep), rt.avatars}

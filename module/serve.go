@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -29,6 +30,7 @@ type visitor struct {
 	headers []string
 	// placeholders is the user's part of the replacer.
 	placeholders caddy.ReplacerFunc
+	assertion    atomic.Pointer[signedAssertion]
 	// failure says why this site does not serve the user, if it does not.
 	failure *Error
 }
@@ -189,6 +191,13 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	if v != nil {
 		h.headers.apply(r, repl, v.claims, v.headers)
+		if h.Assertion != nil {
+			text, failure := h.assert(r, v)
+			if failure != nil {
+				return h.refuse(w, r, new(credential), failure)
+			}
+			r.Header[h.Assertion.Header] = []string{text}
+		}
 	}
 	// What a cache keeps for one user it must not give to another.
 	header := w.Header()
