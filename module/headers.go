@@ -79,7 +79,7 @@ func newHeaderSet(presets []string, extra []ExtraHeader) (*headerSet, error) {
 
 // names returns the names of the headers.
 func (set *headerSet) names() []string {
-	var names []string
+	names := make([]string, 0, len(set.claims)+len(set.requests)+len(set.templates))
 	for _, header := range slices.Concat(set.claims, set.requests) {
 		names = append(names, header.Name)
 	}

@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -65,7 +66,10 @@ func TestSignatureVerifiesWithThePublishedKey(t *testing.T) {
 	if err := json.Unmarshal(decode(parts[0]), &header); err != nil || header["alg"] != "ES256" || header["kid"] != key.ID || header["typ"] != "JWT" || len(header) != 3 {
 		t.Errorf("header %v, error %v", header, err)
 	}
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(decode(found["x"])), Y: new(big.Int).SetBytes(decode(found["y"]))}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, decode(found["x"]), decode(found["y"])))
+	if err != nil {
+		t.Fatal(err)
+	}
 	signature, sum := decode(parts[2]), sha256.Sum256([]byte(parts[0]+"."+parts[1]))
 	if !ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
 		t.Error("the signature does not verify")
