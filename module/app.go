@@ -270,9 +270,13 @@ func (a *App) Start() error {
 }
 
 // Stop ends the watch. Requests that are under way keep what they use until
-// Cleanup.
+// Cleanup. Connections that were opened with this configuration are held to the
+// one that has taken its place.
 func (a *App) Stop() error {
 	a.secrets.stop()
+	if rt := a.running.Load(); rt != nil {
+		rt.state.connections.checkAll()
+	}
 	return nil
 }
 

@@ -66,9 +66,11 @@ func (a *App) maintain() {
 	})
 }
 
-// maintainNow begins a round of maintenance, because the keys have changed.
+// maintainNow begins a round of maintenance, because the keys have changed, and
+// has open connections checked, whose tokens may be void now.
 func (a *App) maintainNow() {
 	if rt := a.running.Load(); rt != nil {
+		rt.state.connections.checkAll()
 		rt.state.run(func() { a.round(rt.state.ctx, rt) })
 	}
 }

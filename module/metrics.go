@@ -29,6 +29,9 @@ type metrics struct {
 	breakerState    *prometheus.GaugeVec
 	gateways        prometheus.GaugeFunc
 
+	connectionsOpen   prometheus.Gauge
+	connectionsClosed *prometheus.CounterVec
+
 	// the results of validation, looked up once
 	validatedOK prometheus.Counter
 }
@@ -61,6 +64,9 @@ func newMetrics() *metrics {
 		breakerState: prometheus.NewGaugeVec(gauge("breaker_state", "Circuit breaker of a program: 0 closed, 1 half open, 2 open."),
 			[]string{"platform", "program"}),
 		gateways: prometheus.NewGaugeFunc(gauge("gateways", "Gateways that share the store, this one included."), sharingGateways),
+		connectionsOpen: prometheus.NewGauge(gauge("connections_open", "WebSockets and event streams of signed-in users that are open.")),
+		connectionsClosed: prometheus.NewCounterVec(counter("connections_closed_total", "WebSockets and event streams that the gateway ended, by reason: the error word, or shutdown."),
+			[]string{"reason"}),
 	}
 	m.validatedOK = m.validated.WithLabelValues("ok")
 	return m
@@ -100,7 +106,8 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	}
 	for _, collector := range []prometheus.Collector{
 		m.logins, m.exchangeSeconds, m.validated, m.cacheHits,
-		m.spoofAttempts, m.storeSeconds, m.sessionsActive, m.breakerState, m.gateways,
+		m.spoofAttempts, m.storeSeconds, m.sessionsActive, m.breakerState,
+		m.gateways, m.connectionsOpen, m.connectionsClosed,
 	} {
 		var registered prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {

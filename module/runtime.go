@@ -114,6 +114,7 @@ func (a *App) open() (*runtime, error) {
 			a.logger.Warn("session record", zap.String("user", digest), zap.Error(err))
 		},
 	})
+	st.latest.Store(sessions)
 	keep := time.Duration(a.Profile.Keep)
 	rt := &runtime{
 		state:      st,

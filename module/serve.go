@@ -26,6 +26,8 @@ type visitor struct {
 	claims  *identity.Claims
 	session *session.Session
 	profile *profile.Profile // nil where it cannot be read
+	// connections are where what the session opens is kept.
+	connections *connections
 	// headers are the values of the headers that depend on the user only.
 	headers []string
 	// placeholders is the user's part of the replacer.
@@ -56,7 +58,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v, failure := h.authenticate(r, &cred)
 	if failure == nil {
 		cred.removeFrom(r)
-		return h.forward(w, r, next, v)
+		return h.forward(w, r, next, v, cred.token)
 	}
 	return h.serveAnonymous(w, r, next, &cred, failure)
 }
@@ -157,6 +159,7 @@ func (h *Handler) newVisitor(r *http.Request, rt *runtime, s *session.Session) (
 		claims:       claims,
 		session:      s,
 		profile:      p,
+		connections:  rt.state.connections,
 		headers:      h.headers.values(claims),
 		placeholders: placeholders(claims),
 	}, nil
@@ -176,8 +179,9 @@ func placeholders(claims *identity.Claims) caddy.ReplacerFunc {
 
 var anonymousPlaceholders = placeholders(nil)
 
-// forward hands the request to next, with the visitor's identity.
-func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visitor) error {
+// forward hands the request to next, with the visitor's identity. token is that
+// of his session.
+func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visitor, token string) error {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if v == nil {
 		repl.Map(anonymousPlaceholders)
@@ -202,7 +206,12 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 	// What a cache keeps for one user it must not give to another.
 	header := w.Header()
 	header["Vary"] = append(header["Vary"], h.vary...)
-	return next.ServeHTTP(w, r)
+	if v == nil {
+		return next.ServeHTTP(w, r)
+	}
+	stream, r := newStreamWriter(w, r, v, token)
+	defer stream.finish()
+	return next.ServeHTTP(stream, r)
 }
 
 // refuseBody answers a request whose body could not be opened.
@@ -226,10 +235,10 @@ func (h *Handler) serveAnonymous(w http.ResponseWriter, r *http.Request, next ca
 	case len(h.public) > 0 && public:
 		h.removeOwn(r, cred)
 		removeOverrides(r.Header)
-		return h.forward(w, r, next, nil)
+		return h.forward(w, r, next, nil, "")
 	case h.Optional && failure == errSessionMissing:
 		removeOverrides(r.Header)
-		return h.forward(w, r, next, nil)
+		return h.forward(w, r, next, nil, "")
 	default:
 		return h.refuse(w, r, cred, failure)
 	}
@@ -269,7 +278,7 @@ func (h *Handler) serveInline(w http.ResponseWriter, r *http.Request, next caddy
 		return h.serveAnonymous(w, r, next, cred, failure)
 	}
 	cred.removeFrom(r)
-	return h.forward(newTokenWriter(w, result.token), r, next, v)
+	return h.forward(newTokenWriter(w, result.token), r, next, v, result.token)
 }
 
 // isWebSocket reports whether a CONNECT request opens a WebSocket over HTTP/2

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/minigate/minigate/module/session"
 	"github.com/minigate/minigate/module/store"
@@ -21,20 +23,23 @@ import (
 // the old configuration and the new one share it while both are alive.
 var states = caddy.NewUsagePool()
 
-// state is an open store, the warm cache in front of it and the exchanges that
-// are under way.
+// state is an open store, the warm cache in front of it, the connections that
+// sessions opened, and the exchanges that are under way.
 type state struct {
-	store     store.Store
-	cache     *session.Cache
-	exchanges *exchanges
-	ctx       context.Context // ends with the state
-	cancel    context.CancelFunc
+	store       store.Store
+	cache       *session.Cache
+	connections *connections
+	exchanges   *exchanges
+	ctx         context.Context // ends with the state
+	cancel      context.CancelFunc
 	// refusals are what users may hand over that is refused, and questions what
 	// they may have the platform be asked about their session keys.
 	refusals, questions *budget
 	uploads             *uploads
 	nodes               *nodes        // nil where the store is this process's alone
 	refreshes           chan struct{} // has room for those under way
+	// latest are the sessions of the configuration that used the state last.
+	latest atomic.Pointer[session.Manager]
 
 	background struct {
 		sync.Mutex
@@ -96,6 +101,12 @@ func newState(opened store.Store) *state {
 		uploads:   newUploads(),
 		refreshes: make(chan struct{}, maxRefreshes),
 	}
+	s.connections = newConnections(connectionOptions{
+		ctx: ctx, run: s.run, validate: s.validate, believedUntil: s.cache.BelievedUntil, ended: s.connectionEnded, metrics: processMetrics,
+	})
+	s.cache.Listen(session.Listener{
+		Changed: s.connections.changed, Trusted: s.connections.trusted, Distrusted: s.connections.distrusted,
+	})
 	s.run(func() { s.cache.Run(ctx) })
 	s.run(func() { s.watch(ctx) })
 	return s
@@ -115,6 +126,7 @@ func (s *state) run(task func()) bool {
 
 // Destruct implements caddy.Destructor.
 func (s *state) Destruct() error {
+	s.connections.close()
 	s.background.Lock()
 	s.background.closed = true
 	s.background.Unlock()
@@ -145,5 +157,44 @@ func (s *state) watch(ctx context.Context) {
 			return
 		case <-time.After(watchPause):
 		}
+	}
+}
+
+// sessions returns the sessions of the configuration in use, as far as that has
+// this state. A connection may outlive the configuration that it came by, and
+// one that failed to load has no say.
+func (s *state) sessions() *session.Manager {
+	if loaded, err := caddy.ActiveContext().AppIfConfigured("miniprogram"); err == nil {
+		if app, ok := loaded.(*App); ok {
+			if rt := app.running.Load(); rt != nil && rt.state == s {
+				return rt.sessions
+			}
+		}
+	}
+	return s.latest.Load()
+}
+
+// errNoConfiguration says that no configuration has used the state.
+var errNoConfiguration = errors.New("no configuration is in use")
+
+// validate validates the session of an open connection, and returns until when
+// that will do.
+func (s *state) validate(ctx context.Context, token string) (until time.Time, err error) {
+	sessions := s.sessions()
+	if sessions == nil {
+		return time.Time{}, errNoConfiguration
+	}
+	valid, _, err := sessions.Validate(ctx, token)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return sessions.GoodUntil(valid), nil
+}
+
+// connectionEnded tells the operator of a connection that was ended.
+func (s *state) connectionEnded(subject, word string) {
+	c := caddy.Log().Named("miniprogram").Check(zapcore.DebugLevel, "connection ended with its session")
+	if sessions := s.sessions(); c != nil && sessions != nil {
+		c.Write(zap.String("user", sessions.Keys.Digest(subject)), zap.String("error", word))
 	}
 }

@@ -23,9 +23,9 @@ const (
 	// slotCount is how many generation counters all users share. Two users with
 	// one counter cost each other a look into the store, nothing else.
 	slotCount = 1 << 18
-	// storeGrace is for how long sessions go on that were known to be valid
+	// StoreGrace is for how long sessions go on that were known to be valid
 	// when the store stopped telling about changes.
-	storeGrace = 30 * time.Second
+	StoreGrace = 30 * time.Second
 )
 
 // Cache is the warm cache: tokens that were validated, with their sessions. It
@@ -39,6 +39,21 @@ type Cache struct {
 	generations []atomic.Uint32
 	epoch       atomic.Uint32
 	trusted     atomic.Int64 // unix nanoseconds until which entries are believed
+	listener    Listener
+}
+
+// Listener is told when those should validate a session again who did so before
+// and go by it still. Its functions are called after the fact, by any goroutine,
+// and must not block.
+type Listener struct {
+	// Changed is called when the record of subject may have changed.
+	Changed func(subject string)
+	// Trusted is called when changes of any record may have been missed, and none
+	// will be from now on.
+	Trusted func()
+	// Distrusted is called when changes are not told any more, and until when
+	// sessions go on that were valid before.
+	Distrusted func(until time.Time)
 }
 
 // NewCache returns an empty cache. Run sweeps it.
@@ -50,6 +65,10 @@ func NewCache() *Cache {
 	c.trusted.Store(math.MaxInt64)
 	return c
 }
+
+// Listen sets who is told of what happens to the cache. It must be called before
+// the cache is used.
+func (c *Cache) Listen(l Listener) { c.listener = l }
 
 // Run removes expired entries, one shard after the other, until ctx is done.
 func (c *Cache) Run(ctx context.Context) {
@@ -77,7 +96,11 @@ func (c *Cache) Len() int {
 // Invalidate says that the record of subject changed: its sessions must be
 // validated against the store again. It returns the new generation.
 func (c *Cache) Invalidate(subject string) uint32 {
-	return c.slot(subject).Add(1)
+	generation := c.slot(subject).Add(1)
+	if c.listener.Changed != nil {
+		c.listener.Changed(subject)
+	}
+	return generation
 }
 
 // Trust says that from now on every change of a record will be told by
@@ -86,13 +109,24 @@ func (c *Cache) Invalidate(subject string) uint32 {
 func (c *Cache) Trust() {
 	c.epoch.Add(1)
 	c.trusted.Store(math.MaxInt64)
+	if c.listener.Trusted != nil {
+		c.listener.Trusted()
+	}
 }
 
 // Distrust says that changes of records are not told any more. What is cached
 // is believed for 30 more seconds, counted from the first time that it is said.
 func (c *Cache) Distrust(now time.Time) {
-	c.trusted.CompareAndSwap(math.MaxInt64, now.Add(storeGrace).UnixNano())
+	until := now.Add(StoreGrace)
+	if c.trusted.CompareAndSwap(math.MaxInt64, until.UnixNano()) && c.listener.Distrusted != nil {
+		c.listener.Distrusted(until)
+	}
 }
+
+// BelievedUntil returns until when entries are believed: a time in the past, if
+// every session is to be validated against the store; one that nobody lives to
+// see, as long as the store tells about changes.
+func (c *Cache) BelievedUntil() time.Time { return time.Unix(0, c.trusted.Load()) }
 
 // get returns the session that was validated for token, if it may be believed.
 func (c *Cache) get(token string, now time.Time) *Session {

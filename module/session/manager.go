@@ -291,6 +291,17 @@ func (m *Manager) Expiry(s *Session) (end, idleEnd time.Time) {
 	return time.Unix(latest, 0), time.Unix(m.end(s.issuedAt, s.expiresAt, max(s.lastUsed, s.seen.Load())), 0)
 }
 
+// GoodUntil returns until when a session that is in use goes on unless it is
+// revoked, and its use need not be written: whoever goes on using it validates it
+// again then.
+func (m *Manager) GoodUntil(s *Session) time.Time {
+	end, _ := m.Expiry(s)
+	if use := m.Now().Add(m.Idle / touchParts); use.Before(end) {
+		return use
+	}
+	return end
+}
+
 // end returns when a session with these times ends, as a unix time.
 func (m *Manager) end(issuedAt, expiresAt, lastUsed int64) int64 {
 	return min(expiresAt, issuedAt+int64(m.Lifetime/time.Second), lastUsed+int64(m.Idle/time.Second))
