@@ -142,9 +142,9 @@ func (s *state) Destruct() error {
 // watch keeps the warm cache true to what other nodes write.
 func (s *state) watch(ctx context.Context) {
 	for {
-		err := s.store.Watch(ctx, session.RecordPrefix, store.Observer{
+		err := s.store.Watch(ctx, session.WatchPrefix, store.Observer{
 			Started: s.cache.Trust,
-			Changed: func(key string) { s.cache.Invalidate(session.SubjectOf(key)) },
+			Changed: s.cache.Changed,
 		})
 		if ctx.Err() != nil {
 			return

@@ -114,6 +114,23 @@ func (c *Cache) Trust() {
 	}
 }
 
+// InvalidateAll says that records of any users may have changed: all sessions must
+// be validated against the store again.
+func (c *Cache) InvalidateAll() { c.epoch.Add(1) }
+
+// Changed says that another node wrote the store key, which begins with
+// WatchPrefix.
+func (c *Cache) Changed(key string) {
+	if key == cutoffKey {
+		c.InvalidateAll()
+		return
+	}
+	c.Invalidate(SubjectOf(key))
+}
+
+// trusts reports whether what is known may be believed at this time.
+func (c *Cache) trusts(now time.Time) bool { return now.UnixNano() <= c.trusted.Load() }
+
 // Distrust says that changes of records are not told any more. What is cached
 // is believed for 30 more seconds, counted from the first time that it is said.
 func (c *Cache) Distrust(now time.Time) {
@@ -136,7 +153,7 @@ func (c *Cache) get(token string, now time.Time) *Session {
 	}
 	s, ok := value.(*Session)
 	switch {
-	case !ok || now.UnixNano() > c.trusted.Load():
+	case !ok || !c.trusts(now):
 		return nil
 	case s.epoch != c.epoch.Load() || s.generation != c.slot(s.Subject).Load():
 		c.drop(token) // it will never be believed again

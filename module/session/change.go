@@ -9,23 +9,18 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/store"
 )
 
 // Revoke ends one session. That it has ended before is not an error.
 func (m *Manager) Revoke(ctx context.Context, s *Session) error {
-	return m.revoke(ctx, s.Subject, func(rec *record) {
-		if rec.remove(s.ID); len(rec.Sessions) == 0 {
-			rec.Keys = nil // nobody is left who could use them
-		}
-	})
+	return m.revoke(ctx, s.Subject, func(rec *record) { rec.end(s.ID) })
 }
 
 // RevokeAll ends all sessions of a user and forgets the platform's session
 // keys.
 func (m *Manager) RevokeAll(ctx context.Context, subject string) error {
-	return m.revoke(ctx, subject, func(rec *record) { rec.Sessions, rec.Keys = nil, nil })
+	return m.revoke(ctx, subject, (*record).clear)
 }
 
 func (m *Manager) revoke(ctx context.Context, subject string, change func(*record)) error {
@@ -77,36 +72,6 @@ func (m *Manager) Erase(ctx context.Context, subject string) (ended []string, er
 	return ended, nil
 }
 
-// Description tells what is kept of a user and his sessions. It holds no
-// credential and no key.
-type Description struct {
-	Identity identity.Identity
-	Sessions []DescribedSession
-	// PlatformKeys is how many session keys of the platform are kept.
-	PlatformKeys int
-}
-
-// DescribedSession is one session of a Description.
-type DescribedSession struct {
-	ID                            string
-	IssuedAt, ExpiresAt, LastUsed time.Time
-}
-
-// Describe tells what is kept of a user; nil if that is nothing.
-func (m *Manager) Describe(ctx context.Context, subject string) (*Description, error) {
-	rec, err := m.read(ctx, subject)
-	if rec == nil || err != nil {
-		return nil, err
-	}
-	d := &Description{Identity: rec.Identity, PlatformKeys: len(rec.Keys)}
-	for _, s := range rec.Sessions {
-		d.Sessions = append(d.Sessions, DescribedSession{
-			ID: s.ID, IssuedAt: time.Unix(s.IssuedAt, 0), ExpiresAt: time.Unix(s.ExpiresAt, 0), LastUsed: time.Unix(s.LastUsed, 0),
-		})
-	}
-	return d, nil
-}
-
 // touch writes that a session is in use, in the background. At most one write
 // of a session is under way.
 func (m *Manager) touch(token string, s *Session) {
@@ -142,10 +107,14 @@ func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error 
 	}
 	used.seen.Store(now)
 	m.Cache.stamp(used)
+	cut, err := m.cutoffs(ctx, used.epoch)
+	if err != nil {
+		return err
+	}
 	alive := false
-	err := m.update(ctx, s.Subject, func(rec *record) error {
+	err = m.update(ctx, s.Subject, func(rec *record) error {
 		found := rec.find(s.ID)
-		if alive = found != nil; !alive {
+		if alive = found != nil && !cut.ended(found, rec.Identity); !alive {
 			return errUnchanged
 		}
 		found.LastUsed = max(found.LastUsed, now)
@@ -165,20 +134,31 @@ func (m *Manager) writeUse(ctx context.Context, token string, s *Session) error 
 
 // read returns the record of a user, nil where there is none.
 func (m *Manager) read(ctx context.Context, subject string) (*record, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a session record: %w", err)
+	sealed, err := m.stored(ctx, subject)
+	if sealed == nil || err != nil {
+		return nil, err
 	}
 	rec, err := openRecord(m.Keys, subject, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("reading a session record: %w", err)
 	}
 	return rec, nil
+}
+
+// stored returns the sealed record of a user, nil where there is none.
+func (m *Manager) stored(ctx context.Context, subject string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	sealed, err := m.Store.Get(ctx, RecordPrefix+subject)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading a session record: %w", err)
+	case sealed == nil:
+		return []byte{}, nil // there is one, and nothing in it
+	}
+	return sealed, nil
 }
 
 // errUnchanged is returned by the function given to update when there is

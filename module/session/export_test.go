@@ -3,7 +3,10 @@
 
 package session
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SweepAll sweeps all shards without a pause, and returns the longest time for
 // which it held a shard.
@@ -15,3 +18,11 @@ func (c *Cache) SweepAll() (longest time.Duration) {
 	}
 	return longest
 }
+
+// WriteUse writes that a session is in use, as touch does in the background.
+func (m *Manager) WriteUse(ctx context.Context, token string, s *Session) error {
+	return m.writeUse(ctx, token, s)
+}
+
+// CutoffKey is the store key of the cutoffs.
+const CutoffKey = cutoffKey

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
@@ -67,6 +68,7 @@ type Options struct {
 // Manager makes, validates and ends sessions. It is safe for concurrent use.
 type Manager struct {
 	Options
+	known   atomic.Pointer[knownCutoffs]
 	touches chan struct{}
 	pending sync.WaitGroup
 }
@@ -129,9 +131,16 @@ func (m *Manager) Create(ctx context.Context, login Login) (*Session, string, er
 	defer cancel()
 	var changed bool
 	m.Cache.stamp(s)
-	err := m.update(ctx, s.Subject, func(rec *record) error {
+	// From the store, because what another node has just ended must not be joined,
+	// and who signs in after that must not be taken for one who did before.
+	cut, err := m.readCutoffs(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("storing a session: %w", err)
+	}
+	started.Cutoff = cut.Latest
+	err = m.update(ctx, s.Subject, func(rec *record) error {
 		var admitted recordSession
-		admitted, changed = m.admit(rec, login, started)
+		admitted, changed = m.admit(rec, login, started, cut)
 		s.ID, s.Identity = admitted.ID, rec.Identity
 		s.issuedAt, s.expiresAt, s.lastUsed = admitted.IssuedAt, admitted.ExpiresAt, admitted.LastUsed
 		return nil
@@ -170,7 +179,7 @@ func (m *Manager) token(s *Session) (string, error) {
 // admit writes a new session into a record, or finds one to join, and returns
 // it. It reports whether what is known of the user's other sessions is outdated
 // by that.
-func (m *Manager) admit(rec *record, login Login, started recordSession) (admitted recordSession, changed bool) {
+func (m *Manager) admit(rec *record, login Login, started recordSession, cut *cutoffs) (admitted recordSession, changed bool) {
 	user, now := login.User, started.IssuedAt
 	if user.UnionID == "" {
 		user.UnionID = rec.Identity.UnionID // a platform that once told may not tell each time
@@ -184,7 +193,7 @@ func (m *Manager) admit(rec *record, login Login, started recordSession) (admitt
 	}
 	kept := rec.Sessions[:0]
 	for _, old := range rec.Sessions {
-		if m.end(old.IssuedAt, old.ExpiresAt, old.LastUsed) > now {
+		if m.end(old.IssuedAt, old.ExpiresAt, old.LastUsed) > now && !cut.ended(&old, user) {
 			kept = append(kept, old)
 		}
 	}
@@ -264,6 +273,13 @@ func (m *Manager) validate(ctx context.Context, token string, now int64) (*Sessi
 	}
 	found := rec.find(c.SessionID)
 	if found == nil {
+		return nil, ErrRevoked
+	}
+	cut, err := m.cutoffs(ctx, s.epoch)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading a session: %w", err)
+	case cut.ended(found, rec.Identity):
 		return nil, ErrRevoked
 	}
 	s.Identity = rec.Identity

@@ -120,6 +120,7 @@ func (f *fixture) expect(token string, want error) {
 func TestCreateAndValidate(t *testing.T) {
 	f := newFixture(t, nil)
 	made, token := f.create(alice)
+	f.store.gets.Store(0)
 	s, warm, err := f.Validate(t.Context(), token)
 	if err != nil || !warm || s != made {
 		t.Errorf("warm: %v, %v, %v", s, warm, err)

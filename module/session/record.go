@@ -67,6 +67,7 @@ type recordSession struct {
 	IssuedAt  int64  `json:"iat"`
 	ExpiresAt int64  `json:"exp"`
 	LastUsed  int64  `json:"used"`
+	Cutoff    int64  `json:"cutoff,omitempty"` // the latest that there was when it began
 }
 
 // openRecord returns the record of subject that was sealed.
@@ -117,3 +118,14 @@ func (rec *record) remove(id string) bool {
 	rec.Sessions = slices.DeleteFunc(rec.Sessions, func(s recordSession) bool { return s.ID == id })
 	return len(rec.Sessions) < before
 }
+
+// end removes the session called id, and the platform's session keys with the
+// last one: nobody is left who could use them.
+func (rec *record) end(id string) {
+	if rec.remove(id); len(rec.Sessions) == 0 {
+		rec.Keys = nil
+	}
+}
+
+// clear removes all sessions, and the platform's session keys.
+func (rec *record) clear() { rec.Sessions, rec.Keys = nil, nil }
