@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/store"
 )
 
 // Alipay's phone data has no name, time or chance in it: a captured one would
@@ -34,7 +35,8 @@ func TestBringers(t *testing.T) {
 	if got, err := b.first(t.Context(), "other", []byte("phone of alice"), "mallory"); err != nil || !got {
 		t.Errorf("of another platform: %v, %v", got, err)
 	}
-	err := st.store.Scan(t.Context(), "", func(key string, value []byte) error {
+	err := st.store.Scan(t.Context(), "", func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		if strings.Contains(key+string(value), "alice") {
 			t.Errorf("record %s = %s tells of its user", key, value)
 		}

@@ -148,7 +148,8 @@ func reseal(ctx context.Context, s store.Store, keys *keyring.Ring) (n int, err 
 	var unreadable error
 	for _, prefix := range lasting {
 		var outdated []string
-		err := s.Scan(ctx, prefix, func(key string, value []byte) error {
+		err := s.Scan(ctx, prefix, func(e store.Entry) error {
+			key, value := e.Key, e.Value
 			if !keys.SealedByActive(value) {
 				outdated = append(outdated, key)
 			}

@@ -12,13 +12,14 @@ import (
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/provider"
+	"github.com/minigate/minigate/module/store"
 )
 
 // Scan makes mapStore complete enough to be sealed anew.
-func (s *mapStore) Scan(_ context.Context, prefix string, visit func(string, []byte) error) error {
+func (s *mapStore) Scan(_ context.Context, prefix string, visit func(store.Entry) error) error {
 	for key, value := range s.values {
 		if strings.HasPrefix(key, prefix) {
-			if err := visit(key, value); err != nil {
+			if err := visit(store.Entry{Key: key, Value: value}); err != nil {
 				return err
 			}
 		}

@@ -155,7 +155,8 @@ func (k *inStore) Sweep(ctx context.Context) error {
 	var outdated []string
 	var broken int
 	var first error
-	err := k.store.Scan(ctx, storePrefix, func(key string, value []byte) error {
+	err := k.store.Scan(ctx, storePrefix, func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		name := key[len(storePrefix):]
 		rec, err := k.open(name, value)
 		switch {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/store"
 )
 
 func TestGetOfNobody(t *testing.T) {
@@ -157,7 +158,8 @@ func TestNothingInClear(t *testing.T) {
 	look := func(state string) {
 		t.Helper()
 		records := 0
-		err := f.store.Scan(t.Context(), "", func(key string, value []byte) error {
+		err := f.store.Scan(t.Context(), "", func(e store.Entry) error {
+			key, value := e.Key, e.Value
 			records++
 			for _, s := range planted {
 				if strings.Contains(key, s) || bytes.Contains(value, []byte(s)) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/session"
+	"github.com/minigate/minigate/module/store"
 )
 
 // Due reports whether Refresh has something to do for a profile that Get or
@@ -55,7 +56,8 @@ func (m *Manager) Refresh(ctx context.Context, subject string, p *Profile) error
 func (m *Manager) Sweep(ctx context.Context) (n int, err error) {
 	var outdated []string
 	unreadable := failures{}
-	err = m.Store.Scan(ctx, session.RecordPrefix, func(key string, value []byte) error {
+	err = m.Store.Scan(ctx, session.RecordPrefix, func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		subject, ok := strings.CutSuffix(key[len(session.RecordPrefix):], keyEnd)
 		if !ok {
 			return nil // sessions

@@ -17,6 +17,7 @@ import (
 	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/session"
+	"github.com/minigate/minigate/module/store"
 )
 
 // T43: a store that does not answer is no reason to let anyone in, nor to tell
@@ -199,7 +200,8 @@ func TestUnusableRecords(t *testing.T) {
 func TestRecordsAreSealed(t *testing.T) {
 	f := newFixture(t, nil)
 	f.create(alice)
-	err := f.store.Scan(t.Context(), "", func(key string, value []byte) error {
+	err := f.store.Scan(t.Context(), "", func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		for _, canary := range []string{"oAlice", "uAlice", "platform-key", "wxA"} {
 			if strings.Contains(key+string(value), canary) {
 				t.Errorf("%s is in the store in clear", canary)

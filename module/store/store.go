@@ -19,6 +19,10 @@ import (
 // ErrNotFound says that a key has no value, or had one that expired.
 var ErrNotFound = errors.New("key not found")
 
+// ErrInUse says that a store cannot be opened because another process has it
+// open.
+var ErrInUse = errors.New("another process has it open")
+
 // Opener is the guest module of namespace miniprogram.stores: the
 // configuration of a store, from which a store can be opened.
 //
@@ -42,6 +46,13 @@ type Shared interface {
 	Shared() bool
 }
 
+// Existing is an ability of openers whose Open makes what is not there. Exists
+// reports whether it is there, and makes nothing. An error says why nobody can
+// tell.
+type Existing interface {
+	Exists() (bool, error)
+}
+
 // Store keeps byte values under string keys. All methods may be called
 // concurrently, and honour ctx: once it is done they return its error soon,
 // and the outcome of a write is then unknown.
@@ -56,6 +67,11 @@ type Shared interface {
 type Store interface {
 	// Get returns the value of key, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
+
+	// Lookup returns the value of key and when it expires, or ErrNotFound. Where
+	// another node writes the key at this moment, the value may be the one before
+	// and the expiry that of the one after.
+	Lookup(ctx context.Context, key string) (Entry, error)
 
 	// Put sets the value of key. When it returns nil, the value survives
 	// whatever the store promises to survive (for a file: kill -9 and loss of
@@ -80,8 +96,8 @@ type Store interface {
 	// Scan calls visit for each key that begins with prefix, in any order,
 	// until visit returns an error, which Scan returns. Keys written or deleted
 	// meanwhile may be missed or seen; no key is visited twice. visit may call
-	// the store.
-	Scan(ctx context.Context, prefix string, visit func(key string, value []byte) error) error
+	// the store. What it is given is as if from Lookup.
+	Scan(ctx context.Context, prefix string, visit func(Entry) error) error
 
 	// Watch reports the writes that other nodes make under prefix. It blocks
 	// until ctx is done, and then returns ctx.Err(), or until it can no longer
@@ -101,6 +117,15 @@ type Store interface {
 	// Close releases the store. Calls after Close return an error, and so do
 	// those that wait in Watch or Lock. Closing it again does nothing.
 	Close() error
+}
+
+// Entry is what a store has under a key.
+type Entry struct {
+	Key   string
+	Value []byte
+	// Expires is when the key will be gone, to the millisecond or better; zero
+	// where it stays until it is deleted.
+	Expires time.Time
 }
 
 // Change is the function that Store.Update applies to a value.

@@ -19,6 +19,8 @@ const (
 	// rounding is by how much a store may cut a ttl short: clocks and
 	// protocols count in milliseconds.
 	rounding = 10 * time.Millisecond
+	// lag is how long the answer of a store that counts time left may be under way.
+	lag = time.Second
 	// late is a ttl that no test lives to see the end of.
 	late = time.Hour
 	// forever is a ttl at the limit of the type. It must not overflow.
@@ -142,4 +144,68 @@ func expiryUpdate(t *testing.T, s store.Store) {
 		t.Errorf("Update: %v", err)
 	}
 	wantValue(t, s, "expired", "new")
+}
+
+// expiryTold checks that Lookup and Scan tell until when a value is there: a copy
+// of a store must not sign anybody out early, nor keep anybody for ever.
+func expiryTold(t *testing.T, s store.Store) {
+	begin := time.Now()
+	for key, d := range map[string]ttl{"hour": late, "minute": time.Minute, "soon": soon, "stays": 0, "below": -1} {
+		put(t, s, key, "first", d)
+	}
+	for key, d := range map[string]ttl{"freed": 0, "bound": time.Minute, "cut-short": time.Minute} {
+		put(t, s, key, "first", late)
+		err := s.Update(bounded(t), key, func([]byte) ([]byte, ttl, error) { return []byte("second"), d, nil })
+		if err != nil {
+			t.Fatalf("Update(%q): %v", key, err)
+		}
+	}
+	put(t, s, "forever", "first", forever)
+	took := time.Since(begin)
+	scanned := make(map[string]store.Entry)
+	if err := s.Scan(bounded(t), "", func(e store.Entry) error {
+		scanned[e.Key] = e
+		return nil
+	}); err != nil {
+		t.Fatalf("Scan: %v", err)
+	}
+	for key, want := range map[string]ttl{
+		"hour": late, "minute": time.Minute, "stays": 0, "below": 0, "freed": 0, "bound": time.Minute, "cut-short": time.Minute,
+	} {
+		for call, e := range map[string]store.Entry{"Lookup": lookup(t, s, key), "Scan": scanned[key]} {
+			got := e.Expires.Sub(begin)
+			switch {
+			case want == 0 && !e.Expires.IsZero():
+				t.Errorf("%s(%q) says that it expires in %v", call, key, got)
+			case want != 0 && (e.Expires.IsZero() || got < want-rounding || got > want+took+lag):
+				t.Errorf("%s(%q) says that it expires %v after it was put, not %v", call, key, got, want)
+			}
+			if e.Key != key || string(e.Value) != string(lookup(t, s, key).Value) {
+				t.Errorf("%s(%q) is %q with %s", call, key, e.Key, short(e.Value))
+			}
+		}
+	}
+	if e := lookup(t, s, "forever"); !e.Expires.IsZero() && e.Expires.Before(begin.AddDate(50, 0, 0)) {
+		t.Errorf("Lookup says that the longest ttl ends at %v", e.Expires)
+	}
+	wantGone(t, s, "soon")
+	for _, missing := range []string{"soon", "never-there"} {
+		if e, err := s.Lookup(bounded(t), missing); !errors.Is(err, store.ErrNotFound) || e.Value != nil {
+			t.Errorf("Lookup(%q) = %+v, error %v, want ErrNotFound", missing, e, err)
+		}
+	}
+	for _, key := range []string{"", "with space", "ünicode"} {
+		if _, err := s.Lookup(bounded(t), key); err == nil || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("Lookup(%q): error %v, want one about the key", key, err)
+		}
+	}
+}
+
+func lookup(t *testing.T, s store.Store, key string) store.Entry {
+	t.Helper()
+	e, err := s.Lookup(bounded(t), key)
+	if err != nil {
+		t.Fatalf("Lookup(%q): %v", key, err)
+	}
+	return e
 }

@@ -26,6 +26,10 @@ var calls = []call{
 		_, err := s.Get(ctx, "key")
 		return err
 	}},
+	{"Lookup", func(ctx context.Context, s store.Store) error {
+		_, err := s.Lookup(ctx, "key")
+		return err
+	}},
 	{"Put", func(ctx context.Context, s store.Store) error {
 		return s.Put(ctx, "key", []byte("value"), 0)
 	}},
@@ -36,7 +40,7 @@ var calls = []call{
 		return s.Delete(ctx, "key")
 	}},
 	{"Scan", func(ctx context.Context, s store.Store) error {
-		return s.Scan(ctx, "", func(string, []byte) error { return nil })
+		return s.Scan(ctx, "", func(store.Entry) error { return nil })
 	}},
 	{"Watch", func(ctx context.Context, s store.Store) error {
 		return s.Watch(ctx, "", ignore)
@@ -158,7 +162,7 @@ func closeInTraffic(t *testing.T, s store.Store) {
 				if errors.Is(err, store.ErrNotFound) || err == nil && string(value) != "value" {
 					t.Errorf("Get while the store is closed: %q, error %v", value, err)
 				}
-				if c := calls[1+i%3]; err == nil { // Put, Update, Delete
+				if c := calls[2+i%3]; err == nil { // Put, Update, Delete
 					err = c.do(context.Background(), s)
 				}
 				if err == nil {
@@ -218,7 +222,8 @@ func mixed(t *testing.T, s store.Store) {
 				case 3:
 					err = s.Delete(ctx, key)
 				case 4:
-					err = s.Scan(ctx, "key/", func(key string, value []byte) error {
+					err = s.Scan(ctx, "key/", func(e store.Entry) error {
+						key, value := e.Key, e.Value
 						whole(key, value)
 						return nil
 					})

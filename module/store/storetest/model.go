@@ -160,7 +160,8 @@ func (m *machine) scan(rt *rapid.T) {
 // compare checks that a scan below prefix finds what is expected there.
 func (m *machine) compare(rt *rapid.T, prefix string) {
 	found := make(map[string]string)
-	err := m.store(rt).Scan(bounded(m.t), m.prefix+prefix, func(key string, value []byte) error {
+	err := m.store(rt).Scan(bounded(m.t), m.prefix+prefix, func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		if _, seen := found[key]; seen {
 			return fmt.Errorf("key %q is visited twice", key)
 		}

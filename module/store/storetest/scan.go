@@ -105,7 +105,7 @@ func scanStops(t *testing.T, s store.Store) {
 	}
 	for _, after := range []int{1, 2, 50} {
 		visits := 0
-		err := s.Scan(bounded(t), "key/", func(string, []byte) error {
+		err := s.Scan(bounded(t), "key/", func(store.Entry) error {
 			if visits++; visits == after {
 				return fmt.Errorf("visit %d: %w", visits, errRefused)
 			}
@@ -174,7 +174,8 @@ func scanVisitCallsStore(t *testing.T, s store.Store) {
 	putAll(t, s, many)
 	ctx := bounded(t)
 	within(t, "Scan whose visit calls the store", func() {
-		err := s.Scan(ctx, "key/", func(key string, value []byte) error {
+		err := s.Scan(ctx, "key/", func(e store.Entry) error {
+			key, value := e.Key, e.Value
 			if _, err := s.Get(ctx, key); err != nil {
 				return fmt.Errorf("getting %q: %w", key, err)
 			}

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ExpiryReplaced", expiryReplaced},
 		{"ExpiryTiny", expiryTiny},
 		{"ExpiryUpdate", expiryUpdate},
+		{"ExpiryTold", expiryTold},
 
 		{"Update", update},
 		{"UpdateError", updateError},
@@ -173,7 +174,8 @@ func isMissing(t testing.TB, s store.Store, key string) (bool, error) {
 func contents(t testing.TB, s store.Store, prefix string) map[string]string {
 	t.Helper()
 	found := make(map[string]string)
-	err := s.Scan(bounded(t), prefix, func(key string, value []byte) error {
+	err := s.Scan(bounded(t), prefix, func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		if _, seen := found[key]; seen {
 			return fmt.Errorf("key %q is visited twice", key)
 		}

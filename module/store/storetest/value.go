@@ -153,13 +153,15 @@ func valueIsolation(t *testing.T, s store.Store) {
 	overwrite(handedOut)
 	wantValue(t, s, "key", "value")
 
-	err = s.Scan(bounded(t), "key", func(_ string, value []byte) error {
-		overwrite(value)
+	err = s.Scan(bounded(t), "key", func(e store.Entry) error {
+		overwrite(e.Value)
 		return nil
 	})
 	if err != nil {
 		t.Fatalf("Scan: %v", err)
 	}
+	wantValue(t, s, "key", "value")
+	overwrite(lookup(t, s, "key").Value)
 	wantValue(t, s, "key", "value")
 
 	returned := []byte("updated")

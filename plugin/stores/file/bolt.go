@@ -60,22 +60,30 @@ type boltStore struct {
 
 // Get implements store.Store.
 func (s *boltStore) Get(ctx context.Context, key string) ([]byte, error) {
+	found, err := s.Lookup(ctx, key)
+	return found.Value, err
+}
+
+// Lookup implements store.Store.
+func (s *boltStore) Lookup(ctx context.Context, key string) (store.Entry, error) {
 	if err := store.CheckKey(key); err != nil {
-		return nil, err
+		return store.Entry{}, err
 	}
-	var value []byte
-	var found bool
+	found, present := store.Entry{Key: key}, false
 	err := s.view(ctx, func(records *bolt.Bucket) (err error) {
-		value, found, err = readValue(records.Get([]byte(key)), s.now())
+		record := records.Get([]byte(key))
+		if found.Value, present, err = readValue(record, s.now()); present {
+			found.Expires = expiry(record)
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return store.Entry{}, err
+	case !present:
+		return store.Entry{}, store.ErrNotFound
 	}
-	if !found {
-		return nil, store.ErrNotFound
-	}
-	return value, nil
+	return found, nil
 }
 
 // Put implements store.Store. When it returns nil, the value is on the disk.
@@ -150,7 +158,7 @@ func (s *boltStore) Delete(ctx context.Context, key string) error {
 
 // Scan implements store.Store, in byte order. No transaction is open while it
 // visits, so that visit may take its time and call the store.
-func (s *boltStore) Scan(ctx context.Context, prefix string, visit func(key string, value []byte) error) error {
+func (s *boltStore) Scan(ctx context.Context, prefix string, visit func(store.Entry) error) error {
 	from := []byte(prefix)
 	for from != nil {
 		var page []scanned
@@ -168,7 +176,7 @@ func (s *boltStore) Scan(ctx context.Context, prefix string, visit func(key stri
 			if expired(found.record, s.now()) {
 				continue
 			}
-			if err := visit(found.key, found.record[headSize:]); err != nil {
+			if err := visit(store.Entry{Key: found.key, Value: found.record[headSize:], Expires: expiry(found.record)}); err != nil {
 				return err
 			}
 		}

@@ -111,7 +111,7 @@ func useAll(t *testing.T, s *boltStore) {
 				}
 			}
 		}
-		_ = s.Scan(ctx, "", func(string, []byte) error { return nil })
+		_ = s.Scan(ctx, "", func(store.Entry) error { return nil })
 		_ = s.Close()
 	}()
 	select {

@@ -83,6 +83,22 @@ func (o *Opener) Open(ctx context.Context) (store.Store, error) {
 	return s, nil
 }
 
+// Exists implements store.Existing.
+func (o *Opener) Exists() (bool, error) {
+	if o.real == nil {
+		return false, errors.New("looking for store file: it is not provisioned")
+	}
+	path := o.real()
+	_, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking for store file %s: %w", path, withoutPath(err))
+	}
+	return true, nil
+}
+
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
 //
 //	store file [<path>]
@@ -128,4 +144,5 @@ var (
 	_ caddy.Provisioner     = (*Opener)(nil)
 	_ caddyfile.Unmarshaler = (*Opener)(nil)
 	_ store.Opener          = (*Opener)(nil)
+	_ store.Existing        = (*Opener)(nil)
 )

@@ -6,6 +6,7 @@ package file
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,5 +232,34 @@ func TestZeroValue(t *testing.T) {
 	_ = o.Identity()
 	if _, err := o.Open(context.Background()); err == nil {
 		t.Error("Open without Provision: no error")
+	}
+	if _, err := o.Exists(); err == nil {
+		t.Error("Exists without Provision: no error")
+	}
+}
+
+// TestExists checks that a mistyped path is told from a store, without making one
+// of it: a migration from an empty file would sign everybody out.
+func TestExists(t *testing.T) {
+	base := t.TempDir()
+	path := filepath.Join(base, "folder", "s.db")
+	o := load(t, fmt.Sprintf(`{"path":%q}`, path))
+	if there, err := o.Exists(); there || err != nil {
+		t.Errorf("before it is opened: %t, %v", there, err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
+		t.Errorf("asking made the folder: %v", err)
+	}
+	s, err := o.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if there, err := o.Exists(); !there || err != nil {
+		t.Errorf("after it is opened: %t, %v", there, err)
+	}
+	inside := load(t, fmt.Sprintf(`{"path":%q}`, filepath.Join(path, "below")))
+	if there, err := inside.Exists(); there || err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("below a file: %t, %v", there, err)
 	}
 }

@@ -17,6 +17,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/minigate/minigate/module/store"
 )
 
 // format is the version of what is in the file: a bucket of records, and a
@@ -142,7 +144,7 @@ func (s *boltStore) openDB(o options) (err error) {
 		s.smallest = int64(2 * s.db.Info().PageSize) // two pages of metadata
 		return nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return errors.New("another process has it open")
+		return store.ErrInUse
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
 		errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %w", errDamaged, err)

@@ -17,6 +17,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/minigate/minigate/module/store"
 )
 
 // TestOpenErrors has all that can be wrong with a path or file before it is
@@ -281,7 +283,7 @@ func TestOpenTwice(t *testing.T) {
 	mustPut(t, s, "key", "value", 0)
 	begin := time.Now()
 	_, err := openBolt(context.Background(), path, options{})
-	if err == nil || err.Error() != "opening store file "+path+": another process has it open" {
+	if err == nil || err.Error() != "opening store file "+path+": another process has it open" || !errors.Is(err, store.ErrInUse) {
 		t.Errorf("error %v", err)
 	}
 	if waited := time.Since(begin); waited < 500*time.Millisecond || waited > 10*time.Second {

@@ -56,6 +56,15 @@ func expired(record []byte, now time.Time) bool {
 	return expires != 0 && now.UnixNano() >= expires
 }
 
+// expiry returns when a record that passed checkRecord is over; zero is never.
+func expiry(record []byte) time.Time {
+	expires := int64(binary.BigEndian.Uint64(record))
+	if expires == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, expires)
+}
+
 // readValue returns a copy of the value in a record, and whether there is one:
 // record may be nil, and what has expired is gone.
 func readValue(record []byte, now time.Time) (value []byte, found bool, err error) {

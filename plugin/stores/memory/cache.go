@@ -80,6 +80,21 @@ func (c *cache) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
+// Lookup implements store.Store.
+func (c *cache) Lookup(ctx context.Context, key string) (store.Entry, error) {
+	if err := c.usable(ctx); err != nil {
+		return store.Entry{}, err
+	}
+	if err := store.CheckKey(key); err != nil {
+		return store.Entry{}, err
+	}
+	found, expires, ok := c.shard(key).records.GetWithExpiration(key)
+	if !ok {
+		return store.Entry{}, store.ErrNotFound
+	}
+	return store.Entry{Key: key, Value: []byte(found.(record)), Expires: expires}, nil
+}
+
 // Put implements store.Store.
 func (c *cache) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := store.CheckKey(key); err != nil {
@@ -120,7 +135,7 @@ func (c *cache) Delete(ctx context.Context, key string) error {
 
 // Scan implements store.Store. It holds no lock while it visits, so that visit
 // may call the store.
-func (c *cache) Scan(ctx context.Context, prefix string, visit func(key string, value []byte) error) error {
+func (c *cache) Scan(ctx context.Context, prefix string, visit func(store.Entry) error) error {
 	for i := range c.shards {
 		if err := c.usable(ctx); err != nil {
 			return err
@@ -132,7 +147,11 @@ func (c *cache) Scan(ctx context.Context, prefix string, visit func(key string, 
 			if err := c.usable(ctx); err != nil {
 				return err
 			}
-			if err := visit(key, []byte(item.Object.(record))); err != nil {
+			found := store.Entry{Key: key, Value: []byte(item.Object.(record))}
+			if item.Expiration > 0 {
+				found.Expires = time.Unix(0, item.Expiration)
+			}
+			if err := visit(found); err != nil {
 				return err
 			}
 		}

@@ -97,7 +97,8 @@ func TestApart(t *testing.T) {
 	for i, a := range stores {
 		wantValue(t, a, "x", strconv.Itoa(i))
 		found := make(map[string]bool)
-		err := a.Scan(bounded(t), "", func(key string, _ []byte) error {
+		err := a.Scan(bounded(t), "", func(e store.Entry) error {
+			key := e.Key
 			found[key] = true
 			return nil
 		})

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/minigate/minigate/module/store"
 )
 
 // TestOpenErrors checks that an error names the address and the reason, has no
@@ -142,7 +144,7 @@ func TestPasswords(t *testing.T) {
 			}
 			unlock()
 			found := 0
-			if err := a.Scan(bounded(t), "", func(string, []byte) error { found++; return nil }); err != nil || found != 2 {
+			if err := a.Scan(bounded(t), "", func(store.Entry) error { found++; return nil }); err != nil || found != 2 {
 				t.Errorf("Scan finds %d keys, error %v", found, err)
 			}
 		})
