@@ -38,7 +38,8 @@ type Cache struct {
 	shards      [shardCount]*gocache.Cache
 	generations []atomic.Uint32
 	epoch       atomic.Uint32
-	trusted     atomic.Int64 // unix nanoseconds until which entries are believed
+	born        time.Time
+	trusted     atomic.Int64 // nanoseconds since born until which entries are believed
 	listener    Listener
 }
 
@@ -58,7 +59,7 @@ type Listener struct {
 
 // NewCache returns an empty cache. Run sweeps it.
 func NewCache() *Cache {
-	c := &Cache{seed: maphash.MakeSeed(), generations: make([]atomic.Uint32, slotCount)}
+	c := &Cache{seed: maphash.MakeSeed(), generations: make([]atomic.Uint32, slotCount), born: time.Now()}
 	for i := range c.shards {
 		c.shards[i] = gocache.New(gocache.NoExpiration, 0)
 	}
@@ -129,13 +130,14 @@ func (c *Cache) Changed(key string) {
 }
 
 // trusts reports whether what is known may be believed at this time.
-func (c *Cache) trusts(now time.Time) bool { return now.UnixNano() <= c.trusted.Load() }
+func (c *Cache) trusts(now time.Time) bool { return int64(now.Sub(c.born)) <= c.trusted.Load() }
 
 // Distrust says that changes of records are not told any more. What is cached
-// is believed for 30 more seconds, counted from the first time that it is said.
+// is believed for 30 more seconds, counted from the first time that it is said,
+// whatever becomes of the wall clock meanwhile.
 func (c *Cache) Distrust(now time.Time) {
 	until := now.Add(StoreGrace)
-	if c.trusted.CompareAndSwap(math.MaxInt64, until.UnixNano()) && c.listener.Distrusted != nil {
+	if c.trusted.CompareAndSwap(math.MaxInt64, int64(until.Sub(c.born))) && c.listener.Distrusted != nil {
 		c.listener.Distrusted(until)
 	}
 }
@@ -143,7 +145,7 @@ func (c *Cache) Distrust(now time.Time) {
 // BelievedUntil returns until when entries are believed: a time in the past, if
 // every session is to be validated against the store; one that nobody lives to
 // see, as long as the store tells about changes.
-func (c *Cache) BelievedUntil() time.Time { return time.Unix(0, c.trusted.Load()) }
+func (c *Cache) BelievedUntil() time.Time { return c.born.Add(time.Duration(c.trusted.Load())) }
 
 // get returns the session that was validated for token, if it may be believed.
 func (c *Cache) get(token string, now time.Time) *Session {
