@@ -63,7 +63,7 @@ func newMetrics() *metrics {
 		sessionsActive: prometheus.NewGaugeFunc(gauge("sessions_active", "Sessions in the warm cache."), warmSessions),
 		breakerState: prometheus.NewGaugeVec(gauge("breaker_state", "Circuit breaker of a program: 0 closed, 1 half open, 2 open."),
 			[]string{"platform", "program"}),
-		gateways: prometheus.NewGaugeFunc(gauge("gateways", "Gateways that share the store, this one included."), sharingGateways),
+		gateways:        prometheus.NewGaugeFunc(gauge("gateways", "Gateways that share the store, this one included."), sharingGateways),
 		connectionsOpen: prometheus.NewGauge(gauge("connections_open", "WebSockets and event streams of signed-in users that are open.")),
 		connectionsClosed: prometheus.NewCounterVec(counter("connections_closed_total", "WebSockets and event streams that the gateway ended, by reason: the error word, or shutdown."),
 			[]string{"reason"}),

@@ -105,7 +105,8 @@ func newState(opened store.Store) *state {
 		ctx: ctx, run: s.run, validate: s.validate, believedUntil: s.cache.BelievedUntil, ended: s.connectionEnded, metrics: processMetrics,
 	})
 	s.cache.Listen(session.Listener{
-		Changed: s.connections.changed, Trusted: s.connections.trusted, Distrusted: s.connections.distrusted,
+		Changed: s.connections.changed, AllChanged: s.connections.checkAll,
+		Trusted: s.connections.trusted, Distrusted: s.connections.distrusted,
 	})
 	s.run(func() { s.cache.Run(ctx) })
 	s.run(func() { s.watch(ctx) })

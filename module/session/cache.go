@@ -49,6 +49,8 @@ type Cache struct {
 type Listener struct {
 	// Changed is called when the record of subject may have changed.
 	Changed func(subject string)
+	// AllChanged is called when records of any users may have changed.
+	AllChanged func()
 	// Trusted is called when changes of any record may have been missed, and none
 	// will be from now on.
 	Trusted func()
@@ -117,7 +119,12 @@ func (c *Cache) Trust() {
 
 // InvalidateAll says that records of any users may have changed: all sessions must
 // be validated against the store again.
-func (c *Cache) InvalidateAll() { c.epoch.Add(1) }
+func (c *Cache) InvalidateAll() {
+	c.epoch.Add(1)
+	if c.listener.AllChanged != nil {
+		c.listener.AllChanged()
+	}
+}
 
 // Changed says that another node wrote the store key, which begins with
 // WatchPrefix.

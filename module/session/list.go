@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/store"
 )
 
 // Query says which sessions to list. Zero values let all pass.
@@ -222,12 +223,12 @@ func (m *Manager) eachRecord(ctx context.Context, subject string, visit func(sub
 
 // scan visits the records of all users.
 func (m *Manager) scan(ctx context.Context, visit func(subject string, sealed []byte) error) error {
-	err := m.Store.Scan(ctx, RecordPrefix, func(key string, value []byte) error {
-		subject := strings.TrimPrefix(key, RecordPrefix)
+	err := m.Store.Scan(ctx, RecordPrefix, func(e store.Entry) error {
+		subject := strings.TrimPrefix(e.Key, RecordPrefix)
 		if strings.Contains(subject, "/") {
 			return nil // something else that is kept of the user
 		}
-		return visit(subject, value)
+		return visit(subject, e.Value)
 	})
 	if err != nil && !errors.Is(err, errFound) {
 		return fmt.Errorf("looking through session records: %w", err)
