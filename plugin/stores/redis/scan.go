@@ -76,7 +76,7 @@ func (c *client) scanNode(ctx context.Context, node rueidis.Client, prefix strin
 
 // visitBatch reads keys and visits those that are still there.
 func (c *client) visitBatch(ctx context.Context, keys []string, visit func(store.Entry) error) error {
-	found, err := c.entries(ctx, keys)
+	found, err := c.entries(ctx, keys, true)
 	if err != nil {
 		return c.failure(ctx, "scanning", err)
 	}
@@ -96,7 +96,7 @@ func (c *client) Lookup(ctx context.Context, key string) (store.Entry, error) {
 	if err := c.check(ctx, key); err != nil {
 		return store.Entry{}, err
 	}
-	found, err := c.entries(ctx, []string{key})
+	found, err := c.entries(ctx, []string{key}, false)
 	switch {
 	case err != nil:
 		return store.Entry{}, c.failure(ctx, "reading", err)
@@ -107,9 +107,9 @@ func (c *client) Lookup(ctx context.Context, key string) (store.Entry, error) {
 }
 
 // entries reads values and expiries of keys at one go, and leaves out those that
-// are not there. A key that somebody writes at this moment may have the value
+// are not there, and when scanning those that are not of this store's kind. A key that somebody writes at this moment may have the value
 // from before and the expiry from after.
-func (c *client) entries(ctx context.Context, keys []string) ([]store.Entry, error) {
+func (c *client) entries(ctx context.Context, keys []string, scanning bool) ([]store.Entry, error) {
 	begin := time.Now()
 	results, err := c.read(ctx, keys)
 	for c.unsent(ctx, begin, err) {
@@ -122,6 +122,9 @@ func (c *client) entries(ctx context.Context, keys []string) ([]store.Entry, err
 	found := make([]store.Entry, 0, len(keys))
 	for i, key := range keys {
 		value, err := valueOf(results[2*i])
+		if scanning && isForeign(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -166,4 +169,12 @@ func (c *client) read(ctx context.Context, keys []string) ([]rueidis.RedisResult
 		}
 	}
 	return results, nil
+}
+
+// isForeign reports whether err says that a key has another kind of value than
+// this store writes: somebody else put it there. It must not keep the gateway from
+// going through its own.
+func isForeign(err error) bool {
+	refusal, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(refusal.Error(), "WRONGTYPE")
 }
