@@ -125,8 +125,11 @@ func TestFailureClock(t *testing.T) {
 	early := g.login(programA, "alice")
 	unused := g.login(programA, "bob")
 
+	const updates = `caddy_miniprogram_store_seconds_count{op="update"}`
+	before := g.metric(updates)
 	c.set(30 * time.Minute)
 	g.served(early, "alice")
+	eventually(t, "that she was there is written down", func() bool { return g.metric(updates) > before })
 	c.set(80 * time.Minute)
 	g.served(early, "alice") // used 50 minutes ago
 	g.get("/", bearer(unused)).expect(t, 401, "session_expired")
