@@ -95,7 +95,9 @@ func TestWritesDuringTheCopy(t *testing.T) {
 			for _, ops := range writers {
 				wg.Go(func() {
 					for _, op := range ops {
-						op.do(rt, t, m)
+						if err := op.do(t, m); err != nil {
+							rt.Errorf("%s: %v", op.kind, err)
+						}
 						done <- struct{}{}
 					}
 				})
@@ -135,7 +137,7 @@ var writes = rapid.Custom(func(rt *rapid.T) writeOp {
 
 var errRefused = errors.New("refused")
 
-func (op writeOp) do(rt *rapid.T, t *testing.T, s store.Store) {
+func (op writeOp) do(t *testing.T, s store.Store) error {
 	ctx := bounded(t)
 	update := func(change store.Change) error { return s.Update(ctx, op.key, change) }
 	var err error
@@ -157,43 +159,56 @@ func (op writeOp) do(rt *rapid.T, t *testing.T, s store.Store) {
 	case "delete":
 		err = s.Delete(ctx, op.key)
 	}
-	if err != nil {
-		rt.Errorf("%s: %v", op.kind, err)
-	}
+	return err
 }
 
-// The record of a user who signs out is in the hands of the copier at that moment:
-// he must not be signed in at the destination.
-func TestRemovedWhileInHand(t *testing.T) {
-	from, to := memories(t)
-	put(t, from, "user/alice", "signed in", 0)
-	inHand, proceed := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	slow := &faulty{to, func(context.Context, string) error {
-		once.Do(func() {
-			close(inHand)
-			<-proceed
+// A user signs out, or in again, while what he did before is on its way to the
+// destination: what he did last must be what is there in the end.
+func TestWritesOfOneKeyStayInOrder(t *testing.T) {
+	for name, last := range map[string]func(t *testing.T, m store.Store) error{
+		"":           func(t *testing.T, m store.Store) error { return m.Delete(bounded(t), "user/alice") },
+		"once more":  func(t *testing.T, m store.Store) error { return m.Put(bounded(t), "user/alice", []byte("once more"), 0) },
+		"first last": func(t *testing.T, m store.Store) error { return writeOp{"append", "user/alice", " last"}.do(t, m) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := memories(t)
+			inHand, proceed := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			m := migrate.NewMirror(from)
+			c := newCopier(t, from, &faulty{to, func(context.Context, string) error {
+				once.Do(func() {
+					close(inHand)
+					<-proceed
+				})
+				return nil
+			}})
+			follow(t, m, c)
+			if err := c.Copy(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 2)
+			go func() { done <- m.Put(bounded(t), "user/alice", []byte("first"), 0) }()
+			<-inHand
+			go func() { done <- last(t, m) }()
+			eventually(t, "the source has it", func() bool {
+				got, _ := from.Get(bounded(t), "user/alice")
+				return string(got) == name
+			})
+			// Whoever does not wait gets past the first one now.
+			select {
+			case <-done:
+				t.Error("the second is answered before the first is at the destination")
+				done <- nil
+			case <-time.After(50 * time.Millisecond):
+			}
+			close(proceed)
+			if err := errors.Join(<-done, <-done); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := to.Get(bounded(t), "user/alice"); string(got) != name {
+				t.Errorf("the destination has %q", got)
+			}
 		})
-		return nil
-	}}
-	m := migrate.NewMirror(from)
-	c := newCopier(t, from, slow)
-	follow(t, m, c)
-	copied := make(chan error, 1)
-	go func() { copied <- c.Copy(bounded(t)) }()
-	<-inHand
-	deleted := make(chan error, 1)
-	go func() { deleted <- m.Delete(bounded(t), "user/alice") }()
-	eventually(t, "the source has removed it", func() bool {
-		_, err := from.Get(bounded(t), "user/alice")
-		return errors.Is(err, store.ErrNotFound)
-	})
-	close(proceed)
-	if err := errors.Join(<-deleted, <-copied); err != nil {
-		t.Fatal(err)
-	}
-	if left := contents(t, to); len(left) != 0 {
-		t.Errorf("the destination has %v", left)
 	}
 }
 

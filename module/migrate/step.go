@@ -79,16 +79,16 @@ func (c *Copier) equalize(ctx context.Context, key string, check bool) (outcome,
 
 // write writes what the source has at the destination; nil is nothing.
 func (c *Copier) write(ctx context.Context, key string, want *store.Entry) (outcome, error) {
-	done, err := removed, error(nil)
 	if ttl, alive := timeLeft(want); alive {
-		done, err = written, c.to.Put(ctx, key, want.Value, ttl)
-	} else {
-		err = c.to.Delete(ctx, key)
+		if err := c.to.Put(ctx, key, want.Value, ttl); err != nil {
+			return unchanged, fmt.Errorf("writing to the destination: %w", err)
+		}
+		return written, nil
 	}
-	if err != nil {
-		return unchanged, fmt.Errorf("writing to the destination: %w", err)
+	if err := c.to.Delete(ctx, key); err != nil {
+		return unchanged, fmt.Errorf("removing at the destination: %w", err)
 	}
-	return done, nil
+	return removed, nil
 }
 
 // find returns what s has under key; nil for nothing.
