@@ -258,6 +258,9 @@ func (a *App) readSealKeys() ([][]byte, error) {
 
 // Start opens the store and begins to watch secret files.
 func (a *App) Start() error {
+	if err := a.inspect(); err != nil {
+		return err
+	}
 	if _, err := a.runtime(); err != nil {
 		return err
 	}

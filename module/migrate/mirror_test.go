@@ -166,8 +166,10 @@ func (op writeOp) do(t *testing.T, s store.Store) error {
 // destination: what he did last must be what is there in the end.
 func TestWritesOfOneKeyStayInOrder(t *testing.T) {
 	for name, last := range map[string]func(t *testing.T, m store.Store) error{
-		"":           func(t *testing.T, m store.Store) error { return m.Delete(bounded(t), "user/alice") },
-		"once more":  func(t *testing.T, m store.Store) error { return m.Put(bounded(t), "user/alice", []byte("once more"), 0) },
+		"": func(t *testing.T, m store.Store) error { return m.Delete(bounded(t), "user/alice") },
+		"once more": func(t *testing.T, m store.Store) error {
+			return m.Put(bounded(t), "user/alice", []byte("once more"), 0)
+		},
 		"first last": func(t *testing.T, m store.Store) error { return writeOp{"append", "user/alice", " last"}.do(t, m) },
 	} {
 		t.Run(name, func(t *testing.T) {
