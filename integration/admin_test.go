@@ -115,6 +115,8 @@ func TestAdminRefuses(t *testing.T) {
 		"number":                {`{"program":"` + programA + `","openid":7}`, 400},
 		"twice":                 {`{"openid":"x",` + object("program", programA, "openid", openID)[1:], 400},
 		"empty":                 {"", 400},
+		"unknown member":        {object("program", programA, "openid", openID, "sure", "yes"), 400},
+		"empty platform":        {object("platform", "", "program", programA, "openid", openID), 400},
 		"64 KiB":                {object("program", programA, "openid", strings.Repeat("x", 64<<10)), 413},
 	} {
 		t.Run(name, func(t *testing.T) {

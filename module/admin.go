@@ -4,15 +4,13 @@
 package module
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"github.com/minigate/minigate/module/identity"
 	"github.com/minigate/minigate/module/provider"
 )
 
@@ -21,17 +19,22 @@ func init() { caddy.RegisterModule(Admin{}) }
 // Admin is the gateway's part of Caddy's admin endpoint. It takes no
 // configuration; who may use the endpoint is Caddy's to say.
 //
-// A user is named in the body, so that his id is in no log:
+// Users and sessions are named in the body, so that they are in no log:
 //
+//	POST /miniprogram/sessions/list           who is signed in
+//	POST /miniprogram/sessions/inspect        what there is to know of a session, a token or a user
+//	POST /miniprogram/sessions/revoke         ends a session, or those of a user, a program or everyone
 //	POST /miniprogram/users/export            what is kept of a user
 //	POST /miniprogram/users/erase             removes it, and ends his sessions
 //	POST /miniprogram/users/reset_session_key has the platform replace his session key
+//	POST /miniprogram/check                   tries out store and programs
+//	GET  /miniprogram/programs                how the programs and their platforms do
+//	GET  /miniprogram/keys                    which seal keys there are
 //
-// with {"program":"<app id>","openid":"<openid>"}. In the place of openid an id
-// that the user had before he had one will do, too. For a program that is not
-// configured any more, "platform" is required.
+// Each call leaves a line in the log. A body with a member that is not known, or
+// that says nothing, is refused: whoever mistypes a name must not do more than he
+// wanted to.
 type Admin struct {
-	app    *App
 	logger *zap.Logger
 }
 
@@ -40,132 +43,165 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.miniprogram", New: func() caddy.Module { return new(Admin) }}
 }
 
-// Provision finds the app, which need not be configured.
+// Provision sets up the module. The app need not be configured.
 func (a *Admin) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
-	if app, err := configuredApp(ctx); err == nil {
-		a.app = app
-	}
 	return nil
 }
+
+// adminAction is something that can be done by the admin endpoint.
+type adminAction struct {
+	method string
+	// do does it. The result is the JSON of the answer; nil for none.
+	do func(*adminCall) (any, error)
+}
+
+// adminActions by their paths below adminPath.
+var adminActions = map[string]adminAction{
+	"sessions/list":           {http.MethodPost, listSessions},
+	"sessions/inspect":        {http.MethodPost, inspectSessions},
+	"sessions/revoke":         {http.MethodPost, revokeSessions},
+	"users/export":            {http.MethodPost, exportUser},
+	"users/erase":             {http.MethodPost, eraseUser},
+	"users/reset_session_key": {http.MethodPost, resetKeyOfUser},
+	"check":                   {http.MethodPost, checkGateway},
+	"programs":                {http.MethodGet, showPrograms},
+	"keys":                    {http.MethodGet, showKeys},
+}
+
+const adminPath = "/miniprogram/"
 
 // Routes implements caddy.AdminRouter.
 func (a *Admin) Routes() []caddy.AdminRoute {
 	routes := make([]caddy.AdminRoute, 0, len(adminActions))
 	for name, action := range adminActions {
 		routes = append(routes, caddy.AdminRoute{
-			Pattern: "/miniprogram/users/" + name,
+			Pattern: adminPath + name,
 			Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return a.serve(w, r, name, action) }),
 		})
 	}
 	return routes
 }
 
-// adminUser is the user whom a call is about.
-type adminUser struct {
-	identity.Identity
-	runtime *runtime
-	program *program // nil if it is not configured
+// adminCall is one call of the admin endpoint.
+type adminCall struct {
+	*http.Request
+	app *App
+	*runtime
+	// told are fields of the line that the call leaves in the log.
+	told []zap.Field
 }
 
-// adminActions are what can be done with a user. The result is the JSON of the
-// answer; nil for none.
-var adminActions = map[string]func(*Admin, *http.Request, *adminUser) (any, error){
-	"export":            (*Admin).export,
-	"erase":             (*Admin).erase,
-	"reset_session_key": (*Admin).resetKey,
-}
+// tell adds to the line that the call leaves in the log.
+func (c *adminCall) tell(fields ...zap.Field) { c.told = append(c.told, fields...) }
 
-// serve answers one call and leaves a line of audit.
-func (a *Admin) serve(w http.ResponseWriter, r *http.Request, name string, action func(*Admin, *http.Request, *adminUser) (any, error)) error {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+// Failures of admin calls that are not those of a client.
+var (
+	errNotRunning   = errors.New("the miniprogram app is not configured, or does not run yet")
+	errAdminMethod  = errors.New("method not allowed")
+	errNoSuchThing  = errors.New("there is no such session")
+	errNothingKnown = errors.New("the program is not configured; say of which platform it is")
+)
+
+// badCall says that a call is not understood. It does not repeat what it was,
+// which may be what no log should have.
+type badCall string
+
+// Error implements error.
+func (e badCall) Error() string { return string(e) }
+
+// serve answers one call and leaves a line in the log.
+func (a *Admin) serve(w http.ResponseWriter, r *http.Request, name string, action adminAction) error {
+	w.Header().Set("Cache-Control", "no-store")
+	call := &adminCall{Request: r}
+	result, err := call.run(action)
+	status := adminStatus(result, err)
+	fields := []zap.Field{zap.String("action", name), zap.Int("status", status), zap.String("remote", r.RemoteAddr)}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		admin := r.TLS.PeerCertificates[0]
+		fields = append(fields, zap.String("admin", admin.Subject.String()), zap.String("admin_serial", admin.SerialNumber.Text(16)))
 	}
-	user, err := a.user(r)
-	if err != nil {
-		return err
-	}
-	result, err := action(a, r, user)
-	a.logger.Info("admin call", zap.String("action", name), zap.String("program", user.Program),
-		zap.String("user", user.runtime.keys.Digest(user.Subject())), zap.String("remote", r.RemoteAddr), zap.Error(err))
+	a.logger.Info("admin call", slices.Concat(fields, call.told, []zap.Field{zap.Error(err)})...)
 	switch {
-	case errors.Is(err, errNobody):
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
-	case errors.Is(err, errNoKey), errors.Is(err, errUnable), isReason(err, provider.KeyStale):
-		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
-	case err != nil:
-		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
-	case result == nil:
-		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, errAdminMethod):
+		w.Header().Set("Allow", action.method)
+	case err == nil && result == nil:
+		w.WriteHeader(status)
 		return nil
+	case err == nil:
+		return writeJSON(w, status, result)
 	}
-	return writeJSON(w, http.StatusOK, result)
+	return caddy.APIError{HTTPStatus: status, Err: err}
 }
 
-// user reads whom a call is about.
-func (a *Admin) user(r *http.Request) (*adminUser, error) {
-	bad := func(err error) error { return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err} }
-	if a.app == nil {
-		return nil, bad(errors.New("the miniprogram app is not configured"))
+// run does what the call asks for.
+func (c *adminCall) run(action adminAction) (result any, err error) {
+	if c.Method != action.method {
+		return nil, errAdminMethod
 	}
-	var body struct {
-		Platform string `json:"platform"`
-		Program  string `json:"program"`
-		OpenID   string `json:"openid"`
+	if c.app = running.last(); c.app == nil {
+		return nil, errNotRunning
 	}
-	data, failure := readObject(r, false)
-	if failure != nil {
-		return nil, caddy.APIError{HTTPStatus: failure.Status, Err: failure}
-	}
-	if err := json.Unmarshal(data, &body); err != nil {
-		return nil, bad(errInvalidRequest)
-	}
-	if body.Program == "" || body.OpenID == "" {
-		return nil, bad(errors.New("program and openid are required"))
-	}
-	p := a.app.programs[body.Program]
-	switch {
-	case p != nil && body.Platform != "" && body.Platform != p.platform:
-		return nil, bad(fmt.Errorf("program %s is of platform %s", p.appID, p.platform))
-	case p != nil:
-		body.Platform = p.platform
-	case body.Platform == "":
-		return nil, bad(fmt.Errorf("program %s is not configured; say of which platform it is", body.Program))
-	}
-	rt, err := a.app.runtime()
-	if err != nil {
-		return nil, caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
-	}
-	user, err := rt.directory.resolve(r.Context(), body.Platform, body.Program, body.OpenID)
-	if err != nil {
-		return nil, caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
-	}
-	return &adminUser{user, rt, p}, nil
-}
-
-func (a *Admin) export(r *http.Request, user *adminUser) (any, error) {
-	return user.runtime.export(r.Context(), user.Identity)
-}
-
-func (a *Admin) erase(r *http.Request, user *adminUser) (any, error) {
-	// A mistyped id must not look like somebody who is gone.
-	_, unknown := user.runtime.export(r.Context(), user.Identity)
-	if err := user.runtime.erase(r.Context(), user.Identity); err != nil {
+	if c.runtime, err = c.app.runtime(); err != nil {
 		return nil, err
 	}
-	if errors.Is(unknown, errNobody) {
-		return nil, errNobody
-	}
-	return nil, nil
+	return action.do(c)
 }
 
-func (a *Admin) resetKey(r *http.Request, user *adminUser) (any, error) {
-	if user.program == nil {
-		return nil, errUnable
+// adminStatus returns the HTTP status of an answer.
+func adminStatus(result any, err error) int {
+	if failure, ok := errors.AsType[*Error](err); ok {
+		return failure.Status
 	}
-	o := &opener{app: a.app, rt: user.runtime, p: user.program, user: user.Identity}
-	return nil, o.resetKey(r.Context(), user.Subject())
+	_, bad := errors.AsType[badCall](err)
+	switch {
+	case bad, errors.Is(err, errNothingKnown):
+		return http.StatusBadRequest
+	case errors.Is(err, errAdminMethod):
+		return http.StatusMethodNotAllowed
+	case errors.Is(err, errNobody), errors.Is(err, errNoSuchThing):
+		return http.StatusNotFound
+	case errors.Is(err, errNoKey), errors.Is(err, errUnable), isReason(err, provider.KeyStale):
+		return http.StatusConflict
+	case err != nil:
+		return http.StatusServiceUnavailable
+	case result == nil:
+		return http.StatusNoContent
+	default:
+		return http.StatusOK
+	}
+}
+
+// programName names a program in a body.
+type programName struct {
+	Platform string `json:"platform"`
+	Program  string `json:"program"`
+}
+
+// userName names a user in a body. In the place of openid an id that he had
+// before he had one will do, too. Of a program that is not configured any more
+// the platform is required.
+type userName struct {
+	programName
+	OpenID string `json:"openid"`
+}
+
+// findProgram completes the name of a program; p is nil if it is not configured.
+func (c *adminCall) findProgram(name *programName) (p *program, err error) {
+	p = c.app.programs[name.Program]
+	switch {
+	case p == nil && name.Platform == "":
+		return nil, errNothingKnown
+	case p == nil:
+		// Whatever was typed in there, it may be an openid.
+		c.tell(zap.String("program_digest", c.keys.Digest(name.Program)))
+		return nil, nil
+	case name.Platform != "" && name.Platform != p.platform:
+		return nil, badCall("the program is of another platform: " + p.platform)
+	}
+	name.Platform = p.platform
+	c.tell(zap.String("program", p.appID))
+	return p, nil
 }
 
 // Interface guards

@@ -266,6 +266,7 @@ func (a *App) Start() error {
 	}
 	a.secrets.start()
 	a.maintain()
+	running.add(a)
 	a.logger.Info("mini-program gateway is ready",
 		zap.Int("programs", len(a.programs)),
 		zap.Strings("keys", a.running.Load().keys.IDs()))
@@ -276,6 +277,7 @@ func (a *App) Start() error {
 // Cleanup. Connections that were opened with this configuration are held to the
 // one that has taken its place.
 func (a *App) Stop() error {
+	running.remove(a)
 	a.secrets.stop()
 	if rt := a.running.Load(); rt != nil {
 		rt.state.connections.checkAll()
@@ -290,6 +292,7 @@ const stragglers = 3 * time.Second
 
 // Cleanup releases what this instance holds of the state that outlives it.
 func (a *App) Cleanup() error {
+	running.remove(a)
 	a.secrets.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -146,7 +146,7 @@ func (p *program) appToken(ctx context.Context, rt *runtime, rejected string) (s
 // renewToken returns the token that another node stored, or a new one from the
 // platform.
 func (p *program) renewToken(ctx context.Context, rt *runtime, rejected string) (*appTokenRecord, error) {
-	key := appTokenPrefix + p.platform + "/" + p.appID
+	key := p.tokenKey()
 	stored, err := loadToken(ctx, rt, key)
 	if err != nil || stored.usable(time.Now().Unix(), rejected) {
 		return stored, err
@@ -174,6 +174,38 @@ func (p *program) renewToken(ctx context.Context, rt *runtime, rejected string) 
 	}
 	return fresh, saveToken(ctx, rt, key, fresh)
 }
+
+// newToken has the platform hand out a token, though there may be a good one: it
+// proves that the platform takes the program's secret now.
+func (p *program) newToken(ctx context.Context, rt *runtime) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout+appTokenSlack)
+	defer cancel()
+	select {
+	case p.token.gate <- struct{}{}:
+		defer func() { <-p.token.gate }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	key := p.tokenKey()
+	unlock, err := rt.state.store.Lock(ctx, key)
+	if err != nil {
+		return &storeError{fmt.Errorf("locking an app token: %w", err)}
+	}
+	defer unlock()
+	fresh, err := fetchToken(ctx, p, key)
+	if err == nil {
+		err = saveToken(ctx, rt, key, fresh)
+	}
+	if err != nil {
+		return err
+	}
+	p.token.known.Store(fresh)
+	p.token.failure = nil
+	return nil
+}
+
+// tokenKey is the store key of the program's app token.
+func (p *program) tokenKey() string { return appTokenPrefix + p.platform + "/" + p.appID }
 
 // fetchToken asks the platform for a token.
 func fetchToken(ctx context.Context, p *program, key string) (*appTokenRecord, error) {

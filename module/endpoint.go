@@ -19,6 +19,8 @@ type endpoint struct {
 	serve func(*Handler, http.ResponseWriter, *http.Request, *credential) error
 	// serveUser answers a request of a signed-in user.
 	serveUser func(*Handler, http.ResponseWriter, *http.Request, *userRequest) error
+	// open says that it does not matter what credential a request has.
+	open bool
 }
 
 // userRequest is what an endpoint knows of a signed-in user.
@@ -42,6 +44,7 @@ var endpoints = map[string]endpoint{
 	"profile":         {methods: []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}, serveUser: (*Handler).serveProfile},
 	"profile/avatar":  {methods: []string{http.MethodPost}, serveUser: (*Handler).serveAvatarUpload},
 	"profile/delete":  {methods: []string{http.MethodPost}, serveUser: (*Handler).deleteProfile},
+	"ready":           {methods: []string{http.MethodGet, http.MethodHead}, serve: (*Handler).serveReady, open: true},
 	"profile/refresh": {methods: []string{http.MethodPost}, serveUser: (*Handler).serveProfileRefresh},
 }
 
@@ -67,7 +70,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, name str
 	case !slices.Contains(e.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(e.methods, ", "))
 		return writeError(w, r, errMethod)
-	case failure != nil:
+	case failure != nil && !e.open:
 		return writeError(w, r, failure)
 	case e.serve != nil:
 		return e.serve(h, w, r, cred)

@@ -77,9 +77,10 @@ func (a *App) maintainNow() {
 
 // round is one round of maintenance. It reports whether all went well.
 func (a *App) round(ctx context.Context, rt *runtime) bool {
-	sealed, failed := 0, false
+	sealed, failed, active := 0, false, rt.keys.ActiveID()
 	for _, task := range []func() (int, error){
 		func() (int, error) { return reseal(ctx, rt.state.store, rt.keys) },
+		func() (int, error) { return rt.sessions.ResealCutoffs(ctx) },
 		func() (int, error) { return rt.profiles.Sweep(ctx) },
 		func() (int, error) { return 0, rt.avatars.Sweep(ctx) },
 	} {
@@ -93,10 +94,18 @@ func (a *App) round(ctx context.Context, rt *runtime) bool {
 	if ctx.Err() != nil || failed {
 		return false
 	}
+	rt.state.resealed.Store(&resealing{active, time.Now()})
 	if len(rt.keys.IDs()) > 1 {
 		a.logger.Info("all lasting records are sealed with the active key", zap.Int("changed", sealed))
 	}
 	return true
+}
+
+// resealing is a round of maintenance that left nothing sealed with another key
+// than the active one, which is called keyID.
+type resealing struct {
+	keyID string
+	at    time.Time
 }
 
 // dueFor reports whether maintenance for a configuration of this description is

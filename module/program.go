@@ -38,6 +38,7 @@ type program struct {
 	slots    chan struct{}
 	breaker  *gobreaker.CircuitBreaker[struct{}]
 	token    appToken
+	health   health
 }
 
 // loadProgram loads the program that raw configures.
@@ -119,6 +120,7 @@ func call[T any](ctx context.Context, p *program, run func(context.Context) (T, 
 		defer cancel()
 		var err error
 		result, err = run(ctx)
+		p.health.note(err)
 		return struct{}{}, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {

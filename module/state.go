@@ -30,6 +30,7 @@ type state struct {
 	cache       *session.Cache
 	connections *connections
 	exchanges   *exchanges
+	probe       *probe
 	ctx         context.Context // ends with the state
 	cancel      context.CancelFunc
 	// refusals are what users may hand over that is refused, and questions what
@@ -46,6 +47,10 @@ type state struct {
 		closed bool
 		tasks  sync.WaitGroup
 	}
+
+	// resealed is when all lasting records were last found to be sealed with the
+	// active key; nil if that is not known.
+	resealed atomic.Pointer[resealing]
 
 	// maintenance is what the last round of maintenance was for, and when.
 	maintenance struct {
@@ -94,6 +99,7 @@ func newState(opened store.Store) *state {
 		store:     opened,
 		cache:     session.NewCache(),
 		exchanges: newExchanges(ctx),
+		probe:     newProbe(),
 		ctx:       ctx,
 		cancel:    cancel,
 		refusals:  newBudget(maxRefusals, refusalWindow),

@@ -331,9 +331,18 @@ func (m *Manager) warmFor(s *Session, now int64) time.Duration {
 	return min(time.Duration(left)*time.Second, m.Idle/touchParts+warmSlack)
 }
 
+// IsID reports whether text has the form of Session.ID.
+func IsID(text string) bool {
+	id, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return err == nil && len(id) == idSize && len(text) == base64.RawURLEncoding.EncodedLen(idSize)
+}
+
+// idSize is the size of what names a session, in bytes.
+const idSize = 16
+
 // newID returns a name for a session: 128 random bits.
 func newID() string {
-	var id [16]byte
+	var id [idSize]byte
 	rand.Read(id[:]) // never fails, see crypto/rand
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }

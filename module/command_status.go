@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The Minigate Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	RegisterCommand(newProgramsCommand)
+	RegisterCommand(newKeysCommand)
+}
+
+func newProgramsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "programs",
+		Short: "Tells how the programs of a running gateway and their platforms do",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			data, err := callOnce(cmd, "programs", nil)
+			if err != nil || isSet(cmd, "json") {
+				return printed(cmd, data, err)
+			}
+			answer := new(programsAnswer)
+			if err := json.Unmarshal(data, answer); err != nil {
+				return fmt.Errorf("reading the answer: %w", err)
+			}
+			rows := newTable(cmd.OutOrStdout())
+			rows.row("PLATFORM", "PROGRAM", "BREAKER", "CALLS", "LAST SUCCESS", "LAST FAILURE", "APP TOKEN UNTIL", "ABILITIES")
+			for _, p := range answer.Programs {
+				failure, token := "", ""
+				if p.LastFailure != nil {
+					failure = p.LastFailure.Error + " " + when(p.LastFailure.At)
+				}
+				if p.AppToken != nil {
+					token = when(p.AppToken.Until)
+				}
+				rows.row(p.Platform, p.Program, p.Breaker, fmt.Sprintf("%d of %d", p.CallsUnderWay, p.Concurrency),
+					when(p.LastSuccess), failure, token, strings.Join(p.Abilities, " "))
+			}
+			return rows.Flush()
+		},
+	}
+	addOutputFlags(cmd)
+	return cmd
+}
+
+func newKeysCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Lists the seal keys of a running gateway, by their ids",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			data, err := callOnce(cmd, "keys", nil)
+			if err != nil || isSet(cmd, "json") {
+				return printed(cmd, data, err)
+			}
+			answer := new(keysAnswer)
+			if err := json.Unmarshal(data, answer); err != nil {
+				return fmt.Errorf("reading the answer: %w", err)
+			}
+			rows := newTable(cmd.OutOrStdout())
+			rows.row("KEY", "USE", "FROM", "ALL LASTING RECORDS")
+			for _, id := range answer.Keys {
+				if id == answer.Active {
+					rows.row(id, "signs and seals", answer.From, when(answer.ResealedAt))
+				} else {
+					rows.row(id, "verifies and opens", answer.From, "")
+				}
+			}
+			return rows.Flush()
+		},
+	}
+	addOutputFlags(cmd)
+	return cmd
+}
