@@ -68,7 +68,7 @@ func newNodes(s store.Store) *nodes {
 	if err != nil {
 		host = "unknown"
 	}
-	return &nodes{store: s, id: rand.Text(), host: host, now: time.Now}
+	return &nodes{store: s, id: rand.Text(), host: host, now: time.Now, warning: "/"}
 }
 
 // errOtherKeys says that gateways with other seal keys use the store.
