@@ -156,7 +156,6 @@ func TestListOfManySessions(t *testing.T) {
 	}
 }
 
-
 // Who asks for the sessions of a program, a user or a time gets those.
 func TestListFilters(t *testing.T) {
 	g := start(t, setup{options: withAlipay})

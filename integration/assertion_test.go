@@ -147,3 +147,52 @@ func TestAssertionIsAnOption(t *testing.T) {
 		t.Errorf("two of one name: %v", err)
 	}
 }
+
+// The operator replaces the key, in good order or because it has leaked, and sees
+// which one signs.
+func TestAssertionKeyIsRotatedByTheOperator(t *testing.T) {
+	g := start(t, signedFor)
+	token := g.login(programA, "alice")
+	before := identities(g.get("/", bearer(token)).body, "X-Identity-Assertion")[0]
+	rotate := func(body string) string {
+		t.Helper()
+		answer := g.ask(http.MethodPost, "/miniprogram/keys/rotate", body)
+		answer.expectStatus(t, http.StatusOK)
+		_, rest, _ := strings.Cut(answer.body, `"id":"`)
+		id, _, _ := strings.Cut(rest, `"`)
+		return id
+	}
+	published := func() (ids []string) {
+		t.Helper()
+		keys := g.published()
+		for i := range keys.Len() {
+			key, _ := keys.Key(i)
+			ids = append(ids, key.KeyID())
+		}
+		return ids
+	}
+	first := published()
+	next := rotate("")
+	if ids := published(); !slices.Equal(ids, append(first, next)) {
+		t.Errorf("published %q", ids)
+	}
+	verify(t, before, g.published())
+	if shown := g.ask(http.MethodGet, "/miniprogram/keys", "").body; !strings.Contains(shown, `{"id":"`+first[0]+`","since":"`) || strings.Count(shown, `"signs":true`) != 1 || !strings.Contains(shown, next) {
+		t.Errorf("shown: %s", shown)
+	}
+	now := rotate(`{"at_once":true}`)
+	if ids := published(); !slices.Equal(ids, []string{now}) {
+		t.Errorf("published %q", ids)
+	}
+	if _, err := jwt.Parse([]byte(before), jwt.WithKeySet(g.published())); err == nil {
+		t.Error("what a leaked key signed is taken")
+	}
+	verify(t, identities(g.get("/", bearer(token)).body, "X-Identity-Assertion")[0], g.published())
+	for _, body := range []string{`{"at_once":"yes"}`, `{"atonce":true}`, `{"at_once":null}`} {
+		g.ask(http.MethodPost, "/miniprogram/keys/rotate", body).expectStatus(t, http.StatusBadRequest)
+	}
+	g.ask(http.MethodGet, "/miniprogram/keys/rotate", "").expectStatus(t, http.StatusMethodNotAllowed)
+	if !strings.Contains(g.log.String(), `"action":"keys/rotate"`) {
+		t.Error("there is no line of audit")
+	}
+}

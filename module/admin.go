@@ -29,7 +29,8 @@ func init() { caddy.RegisterModule(Admin{}) }
 //	POST /miniprogram/users/reset_session_key has the platform replace his session key
 //	POST /miniprogram/check                   tries out store and programs
 //	GET  /miniprogram/programs                how the programs and their platforms do
-//	GET  /miniprogram/keys                    which seal keys there are
+//	GET  /miniprogram/keys                    which keys there are, and which other gateways
+//	POST /miniprogram/keys/rotate             replaces the key that signs identities for upstreams
 //
 // Each call leaves a line in the log. A body with a member that is not known, or
 // that says nothing, is refused: whoever mistypes a name must not do more than he
@@ -67,6 +68,7 @@ var adminActions = map[string]adminAction{
 	"check":                   {http.MethodPost, checkGateway},
 	"programs":                {http.MethodGet, showPrograms},
 	"keys":                    {http.MethodGet, showKeys},
+	"keys/rotate":             {http.MethodPost, rotateKeys},
 }
 
 const adminPath = "/miniprogram/"

@@ -86,33 +86,6 @@ func showPrograms(c *adminCall) (any, error) {
 	return answer, nil
 }
 
-// keysAnswer is the body of the answer to GET /miniprogram/keys. Ids of keys are
-// no secret.
-type keysAnswer struct {
-	// Active is the key that signs and seals.
-	Active string `json:"active"`
-	// Keys are all that verify and open, the active one first.
-	Keys []string `json:"keys"`
-	// From is configured, or made: by the gateway, and kept in Caddy's storage.
-	From string `json:"from"`
-	// ResealedAt is when this node last saw to it that no lasting record is sealed
-	// with another key than the active one.
-	ResealedAt time.Time `json:"resealed_at,omitzero"`
-}
-
-// showKeys answers GET /miniprogram/keys.
-func showKeys(c *adminCall) (any, error) {
-	ids := c.keys.IDs()
-	answer := &keysAnswer{Active: ids[0], Keys: ids, From: "made"}
-	if len(c.app.SealKeys) > 0 {
-		answer.From = "configured"
-	}
-	if done := c.state.resealed.Load(); done != nil && done.keyID == ids[0] {
-		answer.ResealedAt = done.at.UTC()
-	}
-	return answer, nil
-}
-
 // checkAnswer is the body of the answer to POST /miniprogram/check.
 type checkAnswer struct {
 	OK       bool             `json:"ok"`
@@ -147,13 +120,7 @@ func checkGateway(c *adminCall) (any, error) {
 	if err := tryStore(c.Context(), c.state.store, c.keys); err != nil {
 		answer.OK, answer.Store = false, checkedPart{Cause: err.Error()}
 	}
-	keys, err := showKeys(c)
-	if err != nil {
-		return nil, err
-	}
-	if shown, ok := keys.(*keysAnswer); ok {
-		answer.Keys = *shown
-	}
+	answer.Keys = c.describeKeys()
 	for _, p := range c.app.sortedPrograms() {
 		one := checkedProgram{Platform: p.platform, Program: p.appID, Secret: "unknown"}
 		if _, ok := p.abilities().(provider.AppTokens); ok {

@@ -93,18 +93,16 @@ type assertionClaims struct {
 	UnionID   string `json:"unionid,omitempty"`
 }
 
-// signedAssertion is an assertion that is used until half its time is over.
+// signedAssertion is an assertion that is used until half its time is over, or its
+// key is published no more.
 type signedAssertion struct {
 	text  string
+	key   string
 	until time.Time
 }
 
 // assert returns the assertion of a visitor, a new one if the last is half over.
 func (h *Handler) assert(r *http.Request, v *visitor) (string, *Error) {
-	now := time.Now()
-	if a := v.assertion.Load(); a != nil && now.Before(a.until) {
-		return a.text, nil
-	}
 	rt, err := h.app.runtime()
 	if err != nil {
 		return "", h.storeFailure(r, err)
@@ -112,6 +110,10 @@ func (h *Handler) assert(r *http.Request, v *visitor) (string, *Error) {
 	keys, err := rt.assertions.current(r.Context())
 	if err != nil {
 		return "", h.storeFailure(r, err)
+	}
+	now := time.Now()
+	if a := v.assertion.Load(); a != nil && now.Before(a.until) && keys.publishes(a.key) {
+		return a.text, nil
 	}
 	lifetime := time.Duration(h.Assertion.Lifetime)
 	expires := now.Add(lifetime)
@@ -126,11 +128,12 @@ func (h *Handler) assert(r *http.Request, v *visitor) (string, *Error) {
 	if err != nil {
 		return "", h.storeFailure(r, fmt.Errorf("encoding an assertion: %w", err))
 	}
-	text, err := keys.signer(now).Sign(claims)
+	key := keys.signer(now)
+	text, err := key.Sign(claims)
 	if err != nil {
 		return "", h.storeFailure(r, err)
 	}
-	v.assertion.Store(&signedAssertion{text, now.Add(expires.Sub(now) / 2)})
+	v.assertion.Store(&signedAssertion{text, key.ID, now.Add(expires.Sub(now) / 2)})
 	return text, nil
 }
 

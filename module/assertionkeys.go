@@ -74,6 +74,16 @@ func (s *assertionKeySet) signer(now time.Time) *keyring.SigningKey {
 	return s.keys[0]
 }
 
+// publishes reports whether the key called id is one of these.
+func (s *assertionKeySet) publishes(id string) bool {
+	for _, key := range s.keys {
+		if key.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // assertionKeys are the keys that sign assertions. All gateways that share a store
 // have the same ones; each is published before it signs and after. It is safe for
 // concurrent use.

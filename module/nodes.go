@@ -242,16 +242,20 @@ func (n *nodes) learn(others []node) {
 	}
 }
 
+// known returns the other gateways, as far as is known.
+func (n *nodes) known() []node {
+	if n == nil {
+		return nil
+	}
+	if others := n.others.Load(); others != nil {
+		return *others
+	}
+	return nil
+}
+
 // count returns how many gateways use the store, as far as is known.
 func (n *nodes) count() int {
-	if n == nil {
-		return 1
-	}
-	others := n.others.Load()
-	if others == nil {
-		return 1
-	}
-	return 1 + len(*others)
+	return 1 + len(n.known())
 }
 
 // join appends to a what is in b only.
