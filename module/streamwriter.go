@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -31,6 +30,7 @@ type streamWriter struct {
 	body    *tunnelBody        // of a CONNECT request
 	stream  *stream            // nil unless the answer goes on
 
+	http1    bool // the request came in HTTP/1
 	wrote    bool
 	switched bool // the answer is 101, to WebSocket
 }
@@ -38,7 +38,10 @@ type streamWriter struct {
 // newStreamWriter returns the writer for an answer to r, and the request to hand
 // on in place of r. The caller calls finish when the request has been served.
 func newStreamWriter(w http.ResponseWriter, r *http.Request, v *visitor, token string) (*streamWriter, *http.Request) {
-	s := &streamWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, visitor: v, token: token}
+	s := &streamWriter{
+		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+		visitor:               v, token: token, http1: r.ProtoMajor == 1,
+	}
 	if r.Header["Upgrade"] != nil || r.Method == http.MethodConnect || (r.ProtoMajor >= 3 && acceptsEvents(r)) {
 		// These do not end with what a ResponseController can do.
 		var ctx context.Context
@@ -129,8 +132,8 @@ func (w *streamWriter) ReadFrom(r io.Reader) (int64, error) {
 // FlushError flushes the answer, as http.ResponseController wants it.
 func (w *streamWriter) FlushError() error {
 	w.begin()
-	if w.stream != nil && w.stream.tunnel != nil {
-		return w.stream.tunnel.sendNow()
+	if w.stream != nil {
+		return w.stream.flush()
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
@@ -160,25 +163,38 @@ func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // WebSocket of a CONNECT request.
 type stream struct {
 	writer http.ResponseWriter
+	// server is the server's own writer. Deadlines are set on that, which may be
+	// done at any time; what others wrap around it has them set in turn only.
+	server http.ResponseWriter
 	cancel context.CancelFunc // may be nil
-	tunnel *tunnel            // nil for an event stream
+	http1  bool
+	tunnel *tunnel // nil for an event stream
 	open   *connection
-	ended  atomic.Bool
+
+	writing sync.Mutex // held while the answer is written to
+	ended   bool       // nothing is written any more
 
 	mu   sync.Mutex
-	over bool // the server has the writer back
+	over bool // the server has its writer back
 }
 
-func newStream(w *streamWriter) *stream { return &stream{writer: w.ResponseWriter, cancel: w.cancel} }
+func newStream(w *streamWriter) *stream {
+	s := &stream{writer: w.ResponseWriter, server: w.ResponseWriter, cancel: w.cancel, http1: w.http1}
+	for {
+		wrapper, ok := s.server.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return s
+		}
+		s.server = wrapper.Unwrap()
+	}
+}
 
 // carry makes the stream that of a WebSocket, of which body is the other half.
 func (s *stream) carry(body *tunnelBody) {
 	s.tunnel = newTunnel(s.cancel)
 	s.tunnel.write = s.writer.Write
 	s.tunnel.flush = http.NewResponseController(s.writer).Flush
-	s.tunnel.hurry = func(deadline time.Time) {
-		s.control(func(c *http.ResponseController) { _ = c.SetWriteDeadline(deadline) })
-	}
+	s.tunnel.cut = s.cut
 	s.tunnel.leave = func(said bool) {
 		if !said {
 			s.cut()
@@ -190,24 +206,46 @@ func (s *stream) carry(body *tunnelBody) {
 
 // write writes p to the client.
 func (s *stream) write(p []byte) (int, error) {
-	switch {
-	case s.tunnel != nil:
+	if s.tunnel != nil {
 		return s.tunnel.send(p)
-	case s.ended.Load():
-		return 0, errEnded
-	default:
-		return s.writer.Write(p)
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.ended {
+		return 0, errEnded
+	}
+	return s.writer.Write(p)
+}
+
+// flush sends what was written.
+func (s *stream) flush() error {
+	if s.tunnel != nil {
+		return s.tunnel.sendNow()
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.ended {
+		return errEnded
+	}
+	return http.NewResponseController(s.writer).Flush()
 }
 
 // end ends an event stream.
 func (s *stream) end(ending) {
-	s.ended.Store(true)
 	if s.cancel != nil {
 		s.cancel()
 	}
 	s.cut()
+	s.writing.Lock() // whoever is writing lets go
+	defer s.writing.Unlock()
+	s.ended = true
+	if s.http1 {
+		s.fail()
+	}
 }
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
 
 // cut ends the request, and has what is being written to the client fail. In
 // HTTP/1.1 the server reads ahead while a request is served, to notice when the
@@ -215,32 +253,42 @@ func (s *stream) end(ending) {
 // of the request. In HTTP/2 a write deadline in the past resets the stream, which
 // does the same.
 func (s *stream) cut() {
-	s.control(func(c *http.ResponseController) {
-		past := time.Unix(1, 0)
-		_ = c.SetReadDeadline(past)
-		_ = c.SetWriteDeadline(past)
+	s.control(func(server *http.ResponseController) {
+		_ = server.SetReadDeadline(past)
+		_ = server.SetWriteDeadline(past)
+	})
+}
+
+// fail has a write to the client fail, which ends a request in HTTP/1.1, too. The
+// server has stopped to read ahead if the client has sent more than one request.
+// The caller holds writing.
+func (s *stream) fail() {
+	s.control(func(server *http.ResponseController) {
+		_ = server.SetWriteDeadline(past) // whoever was writing may have set another
+		_, _ = io.WriteString(s.server, ":\n\n")
+		_ = server.Flush()
 	})
 }
 
 // control calls do unless the request has been served.
-func (s *stream) control(do func(*http.ResponseController)) {
+func (s *stream) control(do func(server *http.ResponseController)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.over {
-		do(http.NewResponseController(s.writer))
+		do(http.NewResponseController(s.server))
 	}
 }
 
 // finish says that the request has been served.
 func (s *stream) finish() {
 	s.open.remove()
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
 	if s.tunnel != nil {
 		s.tunnel.letGo()
 		s.tunnel.stop()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
 
 // Interface guards

@@ -39,8 +39,8 @@ type tunnel struct {
 	// is sent. They are called with mu held.
 	write func(p []byte) (int, error)
 	flush func() error
-	// hurry sets the time after which a write that is blocked fails.
-	hurry func(deadline time.Time)
+	// cut has what is being written to the client fail.
+	cut func()
 	// leave ends the connection to the client. said reports whether the close
 	// frame was sent.
 	leave func(said bool)
@@ -173,7 +173,7 @@ func (t *tunnel) end(e ending) {
 	if !t.farewell.CompareAndSwap(nil, &frame) {
 		return
 	}
-	t.hurry(time.Now().Add(e.patience))
+	hurry := time.AfterFunc(e.patience, t.cut)
 	t.mu.Lock()
 	t.sayFarewell()
 	if t.opaque {
@@ -182,6 +182,7 @@ func (t *tunnel) end(e ending) {
 	t.mu.Unlock()
 	wait(e.patience, t.silent, t.gone) // for the upstream to complete the frame
 	t.stop()
+	hurry.Stop()
 	t.cancel()
 	if t.said {
 		wait(e.patience, t.heard, nil)
@@ -213,7 +214,7 @@ func newTunnelConn(conn net.Conn, framed bool, cancel context.CancelFunc) *tunne
 	t := newTunnel(cancel)
 	t.opaque = !framed
 	t.write = conn.Write
-	t.hurry = func(deadline time.Time) { _ = conn.SetWriteDeadline(deadline) }
+	t.cut = func() { _ = conn.SetWriteDeadline(past) }
 	t.leave = func(bool) { conn.Close() }
 	return &tunnelConn{Conn: conn, tunnel: t}
 }
@@ -225,14 +226,16 @@ func (c *tunnelConn) Read(p []byte) (int, error) { return c.tunnel.receive(p, c.
 func (c *tunnelConn) Write(p []byte) (int, error) { return c.tunnel.send(p) }
 
 // Close implements net.Conn. A connection that is being ended stays open until
-// the client has read why.
-func (c *tunnelConn) Close() error {
+// the client has read why. When Close returns, nothing is written any more: the
+// server may go on to count what was.
+func (c *tunnelConn) Close() (err error) {
 	c.open.remove()
 	c.tunnel.letGo()
-	if c.tunnel.farewell.Load() != nil {
-		return nil
+	if c.tunnel.farewell.Load() == nil {
+		err = c.Conn.Close()
 	}
-	return c.Conn.Close()
+	c.tunnel.stop()
+	return err
 }
 
 // CloseWrite closes the half of the connection that goes to the client, after
