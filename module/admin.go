@@ -82,7 +82,7 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 			Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return a.serve(w, r, name, action) }),
 		})
 	}
-	return routes
+	return append(routes, caddy.AdminRoute{Pattern: migrationPath, Handler: caddy.AdminHandlerFunc(a.serveMigration)})
 }
 
 // adminCall is one call of the admin endpoint.

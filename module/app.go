@@ -206,24 +206,37 @@ func (a *App) loadPrograms(ctx caddy.Context) error {
 }
 
 func (a *App) loadStore(ctx caddy.Context) error {
-	raw := a.StoreRaw
-	if raw == nil {
-		raw = json.RawMessage(`{"store":"` + defaultStore + `"}`)
-	}
-	g, err := parseGuest("miniprogram.stores", "store", raw)
+	opener, _, err := loadOpener(ctx, a.storeConfig())
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
-	}
-	instance, err := g.load(ctx)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	opener, ok := instance.(store.Opener)
-	if !ok {
-		return fmt.Errorf("store: module %s is not a store", g.id)
 	}
 	a.opener = opener
 	return nil
+}
+
+// storeConfig returns the configuration of the store, also where it is left out.
+func (a *App) storeConfig() json.RawMessage {
+	if a.StoreRaw == nil {
+		return json.RawMessage(`{"store":"` + defaultStore + `"}`)
+	}
+	return a.StoreRaw
+}
+
+// loadOpener loads the store that raw configures, and returns its name, too.
+func loadOpener(ctx caddy.Context, raw json.RawMessage) (opener store.Opener, name string, err error) {
+	g, err := parseGuest("miniprogram.stores", "store", raw)
+	if err != nil {
+		return nil, "", err
+	}
+	instance, err := g.load(ctx)
+	if err != nil {
+		return nil, g.name, err
+	}
+	opener, ok := instance.(store.Opener)
+	if !ok {
+		return nil, g.name, fmt.Errorf("module %s is not a store", g.id)
+	}
+	return opener, g.name, nil
 }
 
 func (a *App) loadSealKeys() error {

@@ -92,7 +92,7 @@ func (a *App) open() (*runtime, error) {
 			return nil, fmt.Errorf("seal key: %w", err)
 		}
 	}
-	st, err := acquireState(a.ctx, a.opener)
+	st, err := acquireState(a.ctx, a.opener, a.keys)
 	if err != nil {
 		return nil, err
 	}

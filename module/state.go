@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/minigate/minigate/module/keyring"
+	"github.com/minigate/minigate/module/migrate"
 	"github.com/minigate/minigate/module/session"
 	"github.com/minigate/minigate/module/store"
 )
@@ -26,7 +28,9 @@ var states = caddy.NewUsagePool()
 // state is an open store, the warm cache in front of it, the connections that
 // sessions opened, and the exchanges that are under way.
 type state struct {
-	store       store.Store
+	store       store.Store     // the mirror
+	mirror      *migrate.Mirror // of home, unless a migration has moved it
+	home        store.Store
 	cache       *session.Cache
 	connections *connections
 	exchanges   *exchanges
@@ -41,6 +45,14 @@ type state struct {
 	refreshes           chan struct{} // has room for those under way
 	// latest are the sessions of the configuration that used the state last.
 	latest atomic.Pointer[session.Manager]
+
+	// release closes home, if nobody else needs it; nil if it is the state's alone.
+	release func() error
+
+	migrating struct {
+		sync.Mutex
+		latest *migration
+	}
 
 	background struct {
 		sync.Mutex
@@ -66,17 +78,21 @@ const openTimeout = 30 * time.Second
 // watchPause is the time between two attempts to watch a store.
 const watchPause = time.Second
 
-// acquireState returns the state of the store that opener opens. The caller
-// releases it by states.Delete(opener.Identity()).
-func acquireState(ctx context.Context, opener store.Opener) (*state, error) {
+// acquireState returns the state of the store that opener opens, whose records
+// keys are for. The caller releases it by states.Delete(opener.Identity()).
+func acquireState(ctx context.Context, opener store.Opener, keys *keyring.Ring) (*state, error) {
 	value, _, err := states.LoadOrNew(opener.Identity(), func() (caddy.Destructor, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		opened, err := opener.Open(ctx)
+		opened, _, release, err := acquireStore(ctx, opener)
 		if err != nil {
 			return nil, err
 		}
 		s := newState(opened)
+		s.release = release
+		if err := takeOver(ctx, s, opener.Identity(), keys); err != nil {
+			return nil, errors.Join(err, s.Destruct())
+		}
 		if isShared(opener) {
 			s.nodes = newNodes(opened)
 			s.run(func() { s.nodes.run(s.ctx) })
@@ -95,8 +111,11 @@ func acquireState(ctx context.Context, opener store.Opener) (*state, error) {
 
 func newState(opened store.Store) *state {
 	ctx, cancel := context.WithCancel(context.Background())
+	mirror := migrate.NewMirror(opened)
 	s := &state{
-		store:     opened,
+		store:     mirror,
+		mirror:    mirror,
+		home:      opened,
 		cache:     session.NewCache(),
 		exchanges: newExchanges(ctx),
 		probe:     newProbe(),
@@ -140,7 +159,11 @@ func (s *state) Destruct() error {
 	s.cancel()
 	s.exchanges.wait()
 	s.background.tasks.Wait()
-	if err := s.store.Close(); err != nil {
+	s.leaveMigrations()
+	if s.release != nil {
+		return s.release()
+	}
+	if err := s.home.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
 	return nil
@@ -155,6 +178,9 @@ func (s *state) watch(ctx context.Context) {
 		})
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, migrate.ErrMoved) {
+			continue
 		}
 		s.cache.Distrust(time.Now())
 		// The logger of the configuration in use, which this outlives.

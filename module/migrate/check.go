@@ -57,7 +57,11 @@ func Claim(ctx context.Context, from, to store.Store) (release func(), err error
 	if err != nil {
 		return nil, fmt.Errorf("locking the destination: %w", err)
 	}
-	if err := checkFree(ctx, to); err != nil {
+	taken, err := InUse(ctx, to)
+	if err == nil && taken {
+		err = ErrTaken
+	}
+	if err != nil {
 		release()
 		return nil, err
 	}
@@ -80,11 +84,12 @@ func Same(ctx context.Context, a, b store.Store) (bool, error) {
 	return found != nil, nil
 }
 
-// checkFree returns ErrTaken if a gateway uses s.
-func checkFree(ctx context.Context, s store.Store) error {
-	err := s.Scan(ctx, nodePrefix, func(store.Entry) error { return ErrTaken })
-	if err != nil && !errors.Is(err, ErrTaken) {
-		return fmt.Errorf("looking for gateways that use the destination: %w", err)
+// InUse reports whether gateways that share a store use it.
+func InUse(ctx context.Context, s store.Store) (bool, error) {
+	found := errors.New("found")
+	err := s.Scan(ctx, nodePrefix, func(store.Entry) error { return found })
+	if err != nil && !errors.Is(err, found) {
+		return false, fmt.Errorf("looking for gateways: %w", err)
 	}
-	return err
+	return err != nil, nil
 }

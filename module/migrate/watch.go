@@ -157,7 +157,7 @@ func (c *Copier) watchDestination(ctx context.Context, cancel context.CancelCaus
 		case <-ctx.Done():
 			return
 		case <-look: // a key has come, or gone
-			if errors.Is(checkFree(ctx, c.to), ErrTaken) {
+			if taken, err := InUse(ctx, c.to); err == nil && taken {
 				cancel(ErrTaken)
 			}
 		}
