@@ -31,6 +31,7 @@ func init() { caddy.RegisterModule(Admin{}) }
 //	GET  /miniprogram/programs                how the programs and their platforms do
 //	GET  /miniprogram/keys                    which keys there are, and which other gateways
 //	POST /miniprogram/keys/rotate             replaces the key that signs identities for upstreams
+//	POST /miniprogram/store/migrate           copies the store to another one; GET and DELETE go with it
 //
 // Each call leaves a line in the log. A body with a member that is not known, or
 // that says nothing, is refused: whoever mistypes a name must not do more than he
@@ -82,7 +83,7 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 			Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return a.serve(w, r, name, action) }),
 		})
 	}
-	return append(routes, caddy.AdminRoute{Pattern: migrationPath, Handler: caddy.AdminHandlerFunc(a.serveMigration)})
+	return append(routes, a.migrationRoute())
 }
 
 // adminCall is one call of the admin endpoint.
@@ -163,7 +164,7 @@ func adminStatus(result any, err error) int {
 		return http.StatusMethodNotAllowed
 	case errors.Is(err, errNobody), errors.Is(err, errNoSuchThing):
 		return http.StatusNotFound
-	case errors.Is(err, errNoKey), errors.Is(err, errUnable), isReason(err, provider.KeyStale):
+	case errors.Is(err, errNoKey), errors.Is(err, errUnable), isReason(err, provider.KeyStale), isMigrationConflict(err):
 		return http.StatusConflict
 	case err != nil:
 		return http.StatusServiceUnavailable

@@ -4,12 +4,11 @@
 package module
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -19,15 +18,29 @@ import (
 	"github.com/minigate/minigate/module/store"
 )
 
-// migrationPath is the path of the admin endpoint for migrations:
-//
-//	POST    copies the store to another one, and answers when all is verified
-//	GET     tells how far it has come
-//	DELETE  has writes not followed any more
-const migrationPath = "/miniprogram/store/migrate"
+// migrationAction is the name of the calls for migrations, below adminPath.
+const migrationAction = "store/migrate"
 
-// migrationMethods are the methods of migrationPath.
-const migrationMethods = "GET, POST, DELETE"
+// migrationActions are those calls, by their methods.
+var migrationActions = map[string]adminAction{
+	http.MethodPost:   {http.MethodPost, startMigration},
+	http.MethodGet:    {http.MethodGet, showMigration},
+	http.MethodDelete: {http.MethodDelete, stopMigration},
+}
+
+// migrationRoute returns the route of the calls for migrations.
+func (a *Admin) migrationRoute() caddy.AdminRoute {
+	return caddy.AdminRoute{
+		Pattern: adminPath + migrationAction,
+		Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			action, ok := migrationActions[r.Method]
+			if !ok {
+				action.method = "DELETE, GET, POST"
+			}
+			return a.serve(w, r, migrationAction, action)
+		}),
+	}
+}
 
 // migrationRequest is the body of a POST. Stores are as in the configuration;
 // placeholders are resolved by the gateway.
@@ -40,128 +53,54 @@ type migrationRequest struct {
 	SealKeys []string `json:"seal_keys,omitempty"`
 }
 
-var (
-	errNoApp       = errors.New("the miniprogram app is not configured")
-	errOtherSource = errors.New("this gateway uses another store than the one to be copied")
-)
+var errOtherSource = errors.New("this gateway uses another store than the one to be copied")
 
-// badMigrationError says that a request is not understood.
-type badMigrationError struct{ error }
-
-// Unwrap returns the cause.
-func (e badMigrationError) Unwrap() error { return e.error }
-
-// serveMigration answers a call of migrationPath and leaves a line in the log.
-func (a *Admin) serveMigration(w http.ResponseWriter, r *http.Request) error {
-	var answer migrationStatus
-	var err error
-	status := http.StatusOK
-	switch r.Method {
-	case http.MethodGet:
-		answer, err = a.showMigration()
-	case http.MethodPost:
-		answer, err = a.startMigration(r)
-	case http.MethodDelete:
-		status, err = http.StatusNoContent, a.stopMigration()
-	default:
-		w.Header().Set("Allow", migrationMethods)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
-	}
-	if r.Method != http.MethodGet || err != nil {
-		a.logger.Info("admin call", zap.String("action", "migrate"), zap.String("method", r.Method),
-			zap.String("from", answer.From), zap.String("to", answer.To), zap.String("remote", r.RemoteAddr), zap.Error(err))
-	}
-	switch {
-	case err != nil:
-		return caddy.APIError{HTTPStatus: migrationErrorStatus(err), Err: err}
-	case status == http.StatusNoContent:
-		w.WriteHeader(status)
-		return nil
-	}
-	return writeJSON(w, status, answer)
-}
-
-// migrationErrorStatus returns the HTTP status for an error.
-func migrationErrorStatus(err error) int {
-	if failure, ok := errors.AsType[*Error](err); ok {
-		return failure.Status
-	}
-	if _, bad := errors.AsType[badMigrationError](err); bad || errors.Is(err, errNoApp) {
-		return http.StatusBadRequest
-	}
-	for _, conflict := range []error{
+// isMigrationConflict reports whether a migration is refused because of how things
+// are.
+func isMigrationConflict(err error) bool {
+	return slices.ContainsFunc([]error{
 		errMigrating, errOtherMigration, errHasMoved, errOpenHere, errSourceShared, errOtherSource, errOtherSealKey,
 		migrate.ErrSame, migrate.ErrTaken, migrate.ErrBusy, store.ErrInUse,
-	} {
-		if errors.Is(err, conflict) {
-			return http.StatusConflict
-		}
-	}
-	return http.StatusServiceUnavailable
+	}, func(conflict error) bool { return errors.Is(err, conflict) })
 }
 
-// migrationRuntime returns what the calls work on.
-func (a *Admin) migrationRuntime() (*runtime, error) {
-	if a.app == nil {
-		return nil, errNoApp
-	}
-	return a.app.runtime()
-}
+// showMigration answers GET /miniprogram/store/migrate.
+func showMigration(c *adminCall) (any, error) { return c.state.migration().status(), nil }
 
-func (a *Admin) showMigration() (answer migrationStatus, err error) {
-	rt, err := a.migrationRuntime()
-	if err != nil {
-		return answer, err
-	}
-	return rt.state.migration().status(), nil
-}
+// stopMigration answers DELETE /miniprogram/store/migrate: what is written is not
+// followed any more.
+func stopMigration(c *adminCall) (any, error) { return nil, c.state.stopMigration() }
 
-func (a *Admin) stopMigration() error {
-	rt, err := a.migrationRuntime()
-	if err != nil {
-		return err
-	}
-	return rt.state.stopMigration()
-}
-
-// startMigration answers a POST.
-func (a *Admin) startMigration(r *http.Request) (answer migrationStatus, err error) {
-	rt, err := a.migrationRuntime()
-	if err != nil {
-		return answer, err
-	}
-	data, failure := readObject(r, false)
-	if failure != nil {
-		return answer, failure
-	}
+// startMigration answers POST /miniprogram/store/migrate, when everything is copied
+// and verified.
+func startMigration(c *adminCall) (any, error) {
 	var body migrationRequest
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&body); err != nil {
-		return answer, badMigrationError{errInvalidRequest}
+	if err := c.readStrict(&body, false); err != nil {
+		return nil, err
 	}
 	// What is loaded to open a store is not needed any longer than that.
-	ctx, cancel := caddy.NewContext(a.app.ctx)
+	ctx, cancel := caddy.NewContext(c.app.ctx)
 	defer cancel()
-	order, err := body.order(ctx, a.app.opener)
-	answer = migrationStatus{From: order.from, To: order.to}
+	order, err := body.order(ctx, c.app.opener)
+	c.tell(zap.String("from", order.from), zap.String("to", order.to))
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
-	if _, err := rt.state.migrate(r.Context(), order); err != nil {
-		return answer, err
+	m, err := c.state.migrate(c.Context(), order)
+	if err != nil {
+		return nil, err
 	}
-	return rt.state.migration().status(), nil
+	return m.status(), nil
 }
 
 // order returns what a request asks for. source opens the store in use.
 func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (order migrationOrder, err error) {
 	if body.To == nil {
-		return order, badMigrationError{errors.New("to, the store to copy to, is missing")}
+		return order, badCall(`member "to", the store to copy to, is missing`)
 	}
 	order.from = storeName(source)
 	if order.opener, order.to, err = loadOpener(ctx, body.To); err != nil {
-		return order, badMigrationError{fmt.Errorf("to: %w", err)}
+		return order, badCall("to: " + err.Error())
 	}
 	if order.opener.Identity() == source.Identity() {
 		return order, migrate.ErrSame
@@ -169,7 +108,7 @@ func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (ord
 	if body.From != nil {
 		expected, _, err := loadOpener(ctx, body.From)
 		if err != nil {
-			return order, badMigrationError{fmt.Errorf("from: %w", err)}
+			return order, badCall("from: " + err.Error())
 		}
 		if expected.Identity() != source.Identity() {
 			return order, errOtherSource
@@ -180,7 +119,7 @@ func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (ord
 	}
 	keys, err := loadKeys(body.SealKeys)
 	if err != nil {
-		return order, badMigrationError{err}
+		return order, badCall(err.Error())
 	}
 	order.check = func(ctx context.Context, source store.Store) error { return checkSealKeys(ctx, source, keys) }
 	return order, nil

@@ -126,7 +126,12 @@ func adminTLS(cmd *cobra.Command) (*tls.Config, error) {
 // call calls an action of Admin, with the JSON of body unless that is nil, and
 // returns the JSON of the answer; nil for none.
 func (c *adminClient) call(cmd *cobra.Command, name string, body any) (json.RawMessage, error) {
-	request, err := c.request(cmd.Context(), name, body)
+	return c.do(cmd.Context(), adminActions[name].method, name, body)
+}
+
+// do is call for an action that has several methods.
+func (c *adminClient) do(ctx context.Context, method, name string, body any) (json.RawMessage, error) {
+	request, err := c.request(ctx, method, name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +160,7 @@ func (c *adminClient) call(cmd *cobra.Command, name string, body any) (json.RawM
 	return nil, errors.New(visible(failure.Error))
 }
 
-func (c *adminClient) request(ctx context.Context, name string, body any) (*http.Request, error) {
+func (c *adminClient) request(ctx context.Context, method, name string, body any) (*http.Request, error) {
 	var data []byte
 	if body != nil {
 		var err error
@@ -163,7 +168,7 @@ func (c *adminClient) request(ctx context.Context, name string, body any) (*http
 			return nil, fmt.Errorf("encoding the call: %w", err)
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, adminActions[name].method, c.base+adminPath+name, bytes.NewReader(data))
+	request, err := http.NewRequestWithContext(ctx, method, c.base+adminPath+name, bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("making the call: %s", visible(err.Error()))
 	}

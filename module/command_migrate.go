@@ -5,7 +5,6 @@ package module
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/minigate/minigate/module/migrate"
@@ -30,7 +28,7 @@ func init() { RegisterCommand(newMigrateCommand) }
 // newMigrateCommand makes `minigate miniprogram migrate`.
 func newMigrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "migrate <from> <to> [--follow] [--live] [--address <interface>] [--adapter <name>] [--json]",
+		Use:   "migrate <from> <to> [--follow] [--live] [--json]",
 		Short: "Copies a store to another one while it is in use",
 		Long: `
 Copies all records of a store to another one, with the time that they have left,
@@ -50,7 +48,8 @@ so that the usual call is
 If a gateway has the source open, that gateway does the work, and from then on
 writes everything to both sides. Load the new configuration next: the gateway moves
 to the copy, nobody is signed out, no sign-in is lost. With --live it does so
-also where the source could be read without it.
+also where the source could be read without it. Its admin endpoint is that of <from>,
+if that is a configuration, unless --address or --config say otherwise.
 
 With --follow, what gateways write to a source that several share is copied until
 this command is interrupted, or a gateway uses the destination.
@@ -58,48 +57,41 @@ this command is interrupted, or a gateway uses the destination.
 The exit status is 1 if not everything was copied and verified.
 `,
 		Args: cobra.ExactArgs(2),
+		RunE: runMigrate,
 	}
 	cmd.Flags().Bool("follow", false, "Go on to copy what changes at a shared source")
 	cmd.Flags().Bool("live", false, "Have the gateway that uses the source do the work")
-	cmd.Flags().String("address", "", "The admin endpoint of that gateway; default: that of <from>, if it is a configuration, or Caddy's")
-	cmd.Flags().String("adapter", "", "The adapter for configurations whose names do not tell")
-	cmd.Flags().Bool("json", false, "Print the result as JSON")
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(commandMigrate)
+	addOutputFlags(cmd)
 	return cmd
 }
 
-// commandMigrate runs the command until it is done, SIGINT or SIGTERM.
-func commandMigrate(flags caddycmd.Flags) (int, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+// runMigrate runs the command until it is done, SIGINT or SIGTERM.
+func runMigrate(cmd *cobra.Command, args []string) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r := migrationRun{
-		adapter: flags.String("adapter"), address: flags.String("address"),
-		follow: flags.Bool("follow"), live: flags.Bool("live"),
-		progress: os.Stderr, began: time.Now(),
+		cmd: cmd, follow: isSet(cmd, "follow"), live: isSet(cmd, "live"),
+		progress: cmd.ErrOrStderr(), began: time.Now(),
 	}
-	result, err := r.run(ctx, flags.Arg(0), flags.Arg(1))
+	result, err := r.run(ctx, args[0], args[1])
 	if err != nil {
 		result.State, result.Error = "failed", err.Error()
 	}
-	if flags.Bool("json") {
-		if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
-			return caddy.ExitCodeFailedStartup, fmt.Errorf("printing the result: %w", err)
-		}
-	} else if err == nil {
-		result.print(os.Stdout)
+	if isSet(cmd, "json") {
+		return errors.Join(printAsJSON(cmd.OutOrStdout(), result), err)
 	}
-	if err != nil {
-		return caddy.ExitCodeFailedStartup, fmt.Errorf("migrating: %w", err)
+	if err == nil {
+		result.print(cmd.OutOrStdout())
 	}
-	return caddy.ExitCodeSuccess, nil
+	return err
 }
 
 // migrationRun is one run of the command.
 type migrationRun struct {
-	adapter, address string
-	follow, live     bool
-	progress         io.Writer
-	began            time.Time
+	cmd          *cobra.Command
+	follow, live bool
+	progress     io.Writer
+	began        time.Time
 }
 
 // migrationResult is what the command prints.
@@ -122,11 +114,12 @@ func (r migrationResult) print(w io.Writer) {
 // run copies from one side to the other.
 func (r *migrationRun) run(ctx context.Context, fromText, toText string) (result migrationResult, err error) {
 	defer func() { result.Seconds = time.Since(r.began).Seconds() }()
-	from, err := readSide(fromText, r.adapter)
+	adapter := r.cmd.Flags().Lookup("adapter").Value.String()
+	from, err := readSide(fromText, adapter)
 	if err != nil {
 		return result, fmt.Errorf("source: %w", err)
 	}
-	to, err := readSide(toText, r.adapter)
+	to, err := readSide(toText, adapter)
 	if err != nil {
 		return result, fmt.Errorf("destination: %w", err)
 	}
@@ -138,7 +131,10 @@ func (r *migrationRun) run(ctx context.Context, fromText, toText string) (result
 	}
 	modules, cancel := caddy.NewContext(caddy.Context{Context: ctx})
 	defer cancel()
-	source, err := from.open(modules, true)
+	if err := from.load(modules); err != nil {
+		return result, fmt.Errorf("source: %w", err)
+	}
+	source, err := from.open(ctx, true)
 	if errors.Is(err, store.ErrInUse) {
 		fmt.Fprintf(r.progress, "%s is in use; asking the gateway that uses it\n", from.text)
 		return r.ask(ctx, from, to)
@@ -155,6 +151,12 @@ func (r *migrationRun) copy(ctx caddy.Context, from, to *migrationSide, source s
 	if r.follow && !isShared(from.opener) {
 		return result, fmt.Errorf("--follow is for a source that gateways can use at the same time, which store %s is not", from.name)
 	}
+	if err := to.load(ctx); err != nil {
+		return result, fmt.Errorf("destination: %w", err)
+	}
+	if from.opener.Identity() == to.opener.Identity() {
+		return result, migrate.ErrSame
+	}
 	if to.keyed() {
 		keys, err := loadKeys(to.sealKeys)
 		if err != nil {
@@ -169,9 +171,6 @@ func (r *migrationRun) copy(ctx caddy.Context, from, to *migrationSide, source s
 		return result, fmt.Errorf("destination: %w", err)
 	}
 	defer destination.Close()
-	if from.opener.Identity() == to.opener.Identity() {
-		return result, migrate.ErrSame
-	}
 	release, err := migrate.Claim(ctx, source, destination)
 	if err != nil {
 		return result, err

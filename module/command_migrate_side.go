@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"path/filepath"
@@ -26,7 +25,7 @@ type migrationSide struct {
 	raw      json.RawMessage // the configuration of the store
 	config   []byte          // all of it, if it was given as a configuration
 	sealKeys []string        // of that
-	opener   store.Opener    // nil until open
+	opener   store.Opener    // nil until loaded
 	name     string
 }
 
@@ -86,16 +85,21 @@ func readSideConfig(path, adapter string) (*migrationSide, error) {
 	return &migrationSide{text: path, raw: app.storeConfig(), config: config, sealKeys: app.SealKeys, name: g.name}, nil
 }
 
-// open opens the store. One that is to be there already is not made.
-func (s *migrationSide) open(ctx caddy.Context, there bool) (store.Store, error) {
-	var err error
+// load makes ready to open the store.
+func (s *migrationSide) load(ctx caddy.Context) (err error) {
 	if s.opener, _, err = loadOpener(ctx, s.raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.text, err)
+		return fmt.Errorf("%s: %w", s.text, err)
 	}
+	if _, lasting := s.opener.(store.Existing); !lasting && !isShared(s.opener) {
+		return fmt.Errorf("%s: what store %s has is in the memory of its gateway, which --live asks to copy it", s.text, s.name)
+	}
+	return nil
+}
+
+// open opens the store, which is loaded. One that is to be there already is not
+// made.
+func (s *migrationSide) open(ctx context.Context, there bool) (store.Store, error) {
 	existing, lasting := s.opener.(store.Existing)
-	if !lasting && !isShared(s.opener) {
-		return nil, fmt.Errorf("%s: what store %s has is in its gateway's own memory; use --live", s.text, s.name)
-	}
 	if there && lasting {
 		found, err := existing.Exists()
 		if err != nil {
@@ -116,52 +120,32 @@ func (s *migrationSide) open(ctx caddy.Context, there bool) (store.Store, error)
 
 // ask has the gateway that uses the source do the work.
 func (r *migrationRun) ask(ctx context.Context, from, to *migrationSide) (result migrationResult, err error) {
-	configured := ""
-	if from.config != nil {
-		configured = from.text
+	flags := r.cmd.Flags()
+	if from.config != nil && !flags.Changed("address") && !flags.Changed("config") {
+		if err := flags.Set("config", from.text); err != nil {
+			return result, err
+		}
 	}
-	address, err := caddycmd.DetermineAdminAPIAddress(r.address, from.config, configured, r.adapter)
+	client, err := newAdminClient(r.cmd)
 	if err != nil {
 		return result, err
 	}
-	body, err := json.Marshal(migrationRequest{To: to.raw, From: from.raw, SealKeys: to.sealKeys})
-	if err != nil {
-		return result, err
+	call := func(method string, body any) (status migrationStatus, err error) {
+		data, err := client.do(ctx, method, migrationAction, body)
+		if err == nil {
+			err = json.Unmarshal(data, &status)
+		}
+		return status, err
 	}
-	type answer struct {
-		status migrationStatus
-		err    error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		status, err := callMigration(address, http.MethodPost, strings.NewReader(string(body)))
-		answered <- answer{status, err}
-	}()
-	stop := r.every(func() {
-		status, err := callMigration(address, http.MethodGet, nil)
+	defer r.every(func() {
+		status, err := call(http.MethodGet, nil)
 		if n := status.Counts; err == nil && n != nil {
 			fmt.Fprintf(r.progress, "%s: %d read, %d written, %d verified\n", status.State, n.Read, n.Written, n.Verified)
 		}
-	})
-	defer stop()
-	select {
-	case a := <-answered:
-		result.migrationStatus = a.status
-		return result, a.err
-	case <-ctx.Done():
+	})()
+	result.migrationStatus, err = call(http.MethodPost, migrationRequest{To: to.raw, From: from.raw, SealKeys: to.sealKeys})
+	if ctx.Err() != nil {
 		return result, errors.New("interrupted; the gateway gives the migration up")
 	}
-}
-
-// callMigration calls the admin endpoint at address.
-func callMigration(address, method string, body io.Reader) (status migrationStatus, err error) {
-	response, err := caddycmd.AdminAPIRequest(address, method, migrationPath, nil, body)
-	if err != nil {
-		return status, fmt.Errorf("the gateway at %s: %w; give its address with --address", address, err)
-	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
-		return status, fmt.Errorf("reading the answer of the gateway: %w", err)
-	}
-	return status, nil
+	return result, err
 }
