@@ -63,7 +63,7 @@ func StartSentinel(dir string, front Front, options ...string) (*Deployment, err
 		}
 	}
 	for range 3 {
-		if err := d.addSentinel(dir); err != nil {
+		if err := d.addSentinel(dir, front); err != nil {
 			return d.orKill(err)
 		}
 	}
@@ -89,15 +89,15 @@ func (s *Server) useFile() error {
 	return os.WriteFile(path, []byte(text.String()+"\n"), 0o600)
 }
 
-func (d *Deployment) addSentinel(dir string) error {
-	s, err := prepare(dir, "redis-sentinel", nil)
+func (d *Deployment) addSentinel(dir string, front Front) error {
+	s, err := prepare(dir, "redis-sentinel", front)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(s.Dir, "sentinel.conf")
-	text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nlogfile log\nsentinel monitor %s 127.0.0.1 %s 2\n"+
-		"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 4000\n",
-		portOf(s.Address), s.Dir, PrimaryName, portOf(d.Servers[0].Public), PrimaryName, PrimaryName)
+	text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nlogfile log\nsentinel announce-ip 127.0.0.1\nsentinel announce-port %s\n"+
+		"sentinel monitor %s 127.0.0.1 %s 2\nsentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 4000\n",
+		portOf(s.Address), s.Dir, portOf(s.Public), PrimaryName, portOf(d.Servers[0].Public), PrimaryName, PrimaryName)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
 	}
