@@ -20,7 +20,7 @@ import (
 // Before going live: is the configuration what it should be? Nothing is opened and
 // nobody is called.
 func TestCommandCheck(t *testing.T) {
-	g := prepare(t, setup{options: withAlipay + "\nseal_key " + sealKey + "\nstore file DIR/none/sessions.db"})
+	g := prepare(t, setup{options: withAlipay + "\nseal_key " + sealKey('k') + "\nstore file DIR/none/sessions.db"})
 	write := func(config string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(g.dir, "Caddyfile"), []byte(config), 0o600); err != nil {
@@ -53,7 +53,7 @@ func TestCommandCheck(t *testing.T) {
 	}
 	for want, config := range map[string]string{
 		"unrecognized option":       strings.Replace(good, "store file", "stroe file", 1),
-		"seal_key 1":                strings.Replace(good, sealKey, "short", 1),
+		"seal_key 1":                strings.Replace(good, sealKey('k'), "short", 1),
 		"no global option":          "http://127.0.0.1:1 {\nrespond ok\n}",
 		"MINIGATE_NOT_SET":          strings.Replace(good, secretA, "{env.MINIGATE_NOT_SET}", 1),
 		"is already configured":     strings.Replace(good, programB, programA, 1),
@@ -83,7 +83,7 @@ func TestCommandCheckOnline(t *testing.T) {
 	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	server.Dir = t.TempDir()
 	startServer(t, `(Ready to accept connections)`, server)
-	g := start(t, setup{options: withAlipay + "\nstore redis 127.0.0.1:" + port + "\nseal_key " + sealKey})
+	g := start(t, setup{options: withAlipay + "\nstore redis 127.0.0.1:" + port + "\nseal_key " + sealKey('k')})
 	const tokenPath = "/cgi-bin/stable_token"
 	address := "--address=unix/" + g.dir + "/admin.sock"
 	out := g.tool("check", "--online")

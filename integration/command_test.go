@@ -150,7 +150,7 @@ func TestCommandSessionsAll(t *testing.T) {
 }
 
 func TestCommandStatus(t *testing.T) {
-	g := start(t, setup{options: withAlipay + "\nseal_key " + sealKey})
+	g := start(t, setup{options: withAlipay + "\nseal_key " + sealKey('k')})
 	g.login(programA, "alice")
 	out := g.tool("programs")
 	if !regexp.MustCompile(`(?m)^wechat +`+programA+` +closed +0 of 256 +20\S+Z +- +- +.*phone_codes`).MatchString(out) ||
@@ -168,7 +168,7 @@ func TestCommandStatus(t *testing.T) {
 		t.Errorf("keys:\n%s", out)
 	}
 	answer := g.ask(http.MethodGet, "/miniprogram/programs", "").body + g.ask(http.MethodGet, "/miniprogram/keys", "").body
-	if strings.Contains(answer, secretA) || strings.Contains(answer, sealKey) {
+	if strings.Contains(answer, secretA) || strings.Contains(answer, sealKey('k')) {
 		t.Errorf("a secret is shown: %s", answer)
 	}
 }

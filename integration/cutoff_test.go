@@ -128,7 +128,7 @@ func TestRevokeEveryoneSurvivesRedis(t *testing.T) {
 		startServer(t, `(Ready to accept connections)`, server)
 	}
 	run()
-	g := start(t, setup{options: "store redis 127.0.0.1:" + port + "\nseal_key " + sealKey})
+	g := start(t, setup{options: "store redis 127.0.0.1:" + port + "\nseal_key " + sealKey('k')})
 	old := g.login(programA, "alice")
 	g.get("/", bearer(old)).expectStatus(t, 200)
 	g.revokeAll(everyone)
@@ -206,7 +206,7 @@ func TestRevokeEveryoneUnderLoad(t *testing.T) {
 // A node whose seal key was replaced in an emergency, right after everyone was
 // signed out, serves who signs in again.
 func TestRevokeEveryoneThenNewKey(t *testing.T) {
-	g := start(t, setup{options: "seal_key " + sealKey})
+	g := start(t, setup{options: "seal_key " + sealKey('k')})
 	old := g.login(programA, "alice")
 	g.revokeAll(everyone)
 	if err := g.reload(setup{options: "seal_key AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}); err != nil {

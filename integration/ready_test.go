@@ -106,7 +106,7 @@ func TestReadyWithoutTheStore(t *testing.T) {
 	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	server.Dir = t.TempDir()
 	startServer(t, `(Ready to accept connections)`, server)
-	g := start(t, setup{options: "store redis 127.0.0.1:" + port + "\nseal_key " + sealKey})
+	g := start(t, setup{options: "store redis 127.0.0.1:" + port + "\nseal_key " + sealKey('k')})
 	gets := func() int {
 		output, err := exec.Command("redis-cli", "-p", port, "info", "commandstats").Output()
 		if err != nil {
