@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -237,8 +238,11 @@ func TestCommandsPrintText(t *testing.T) {
 		"users/export":     `{"user":` + raw + `}`,
 		"check":            `{"ok":true,"store":{"cause":` + raw + `},"keys":{"active":` + raw + `},"programs":[{"program":` + raw + `,"secret":` + raw + `}]}`,
 	}
+	var mu sync.Mutex // guards failing and answers
 	failing := false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		if failing {
 			w.WriteHeader(http.StatusTeapot)
 			fmt.Fprint(w, `{"error":`+raw+`}`)
@@ -248,23 +252,27 @@ func TestCommandsPrintText(t *testing.T) {
 	}))
 	defer server.Close()
 	bad := regexp.MustCompile(`[^\P{Cc}\n\t]|\p{Cf}|\x{00a0}`)
-	for _, failing = range []bool{false, true} {
+	for _, fails := range []bool{false, true} {
+		mu.Lock()
+		failing = fails
+		mu.Unlock()
 		for _, args := range [][]string{
 			{"sessions"}, {"sessions", "--json"}, {"inspect"}, {"inspect", "--json"}, {"programs"}, {"programs", "--json"},
 			{"keys"}, {"keys", "--json"}, {"export"}, {"check", "--online"}, {"check", "--online", "--json"},
 		} {
 			r := g.command("", append(args, "--address", server.Listener.Addr().String())...)
-			if found := bad.FindString(r.out + r.err); found != "" || (r.code != 0) != failing || !strings.Contains(r.out+r.err, "evil") {
+			if found := bad.FindString(r.out + r.err); found != "" || (r.code != 0) != fails || !strings.Contains(r.out+r.err, "evil") {
 				t.Errorf("%v: exit code %d, %q in %q", args, r.code, found, r.out+r.err)
 			}
-			if len(args) > 1 && args[len(args)-1] == "--json" && !failing && !json.Valid([]byte(r.out)) {
+			if len(args) > 1 && args[len(args)-1] == "--json" && !fails && !json.Valid([]byte(r.out)) {
 				t.Errorf("%v: no JSON: %s", args, r.out)
 			}
 		}
 	}
 	for _, page := range []string{"not JSON", "<html>", ""} {
-		answers["keys"] = page
-		failing = false
+		mu.Lock()
+		answers["keys"], failing = page, false
+		mu.Unlock()
 		g.command("", "keys", "--address", server.Listener.Addr().String()).fails(t, "no answer of a gateway")
 	}
 }
