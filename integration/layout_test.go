@@ -80,7 +80,10 @@ func ours(imports ...string) []string {
 }
 
 // plain are the packages that know nothing of Caddy.
-var plain = []string{"module/session", "module/identity", "module/provider", "module/store", "module/keyring", "module/profile", "module/avatar", "module/migrate"}
+var plain = []string{
+	"module/session", "module/identity", "module/provider", "module/store", "module/keyring",
+	"module/profile", "module/avatar", "module/migrate", "module/websocket",
+}
 
 func isPlain(name string) bool {
 	return slices.ContainsFunc(plain, func(p string) bool { return name == p || strings.HasPrefix(name, p+"/") })

@@ -245,11 +245,17 @@ func TestLifetimeOfOpenConnections(t *testing.T) {
 		return time.Since(begun) > 4*time.Second && g.get("/", bearer(unused)).word() == "session_expired"
 	})
 	ws.lives("still there")
+	if a := g.get("/", bearer(token)); a.status == http.StatusUnauthorized {
+		t.Errorf("the session with a connection: %s", a.body)
+	}
 	ws.isClosed(4401, "session_expired")
 	if lasted := time.Since(begun); lasted < 5*time.Second || lasted > 8*time.Second {
 		t.Errorf("closed %s after the login", lasted)
 	}
 	app.ended(t, "alice")
+	if closed := g.closed("session_expired"); closed != 1 {
+		t.Errorf("%v connections closed", closed)
+	}
 }
 
 // Redis goes away: what is open goes on at first, as requests do. (How it goes on
@@ -374,4 +380,9 @@ func TestOpenConnectionsAcrossReloads(t *testing.T) {
 	}
 	ws.isClosed(1001, "shutdown")
 	app.ended(t, "carol")
+	for _, reason := range []string{"session_revoked", "session_invalid", "shutdown"} {
+		if closed := g.closed(reason); closed != 1 {
+			t.Errorf("%s: %v connections closed", reason, closed)
+		}
+	}
 }

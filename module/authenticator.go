@@ -21,8 +21,9 @@ func init() { caddy.RegisterModule(Authenticator{}) }
 // it recognizes users by the session token in the Authorization header. It is
 // for configurations that combine several ways to authenticate.
 //
-// It sets no headers, signs nobody in, and can guard only the routes it stands
-// on; for all that, use the handler http.handlers.miniprogram.
+// It sets no headers, signs nobody in, can guard only the routes it stands on, and
+// does not end a WebSocket when its session ends; for all that, use the handler
+// http.handlers.miniprogram.
 type Authenticator struct {
 	// The app ids of the programs whose users are accepted. Default: every
 	// program that is configured.

@@ -167,6 +167,7 @@ func TestRevocationEndsConnections(t *testing.T) {
 func TestRevokedWhileItWasOpened(t *testing.T) {
 	inOpenWorld(t, session.Options{}, func(w *openWorld) {
 		first := w.open("alice")
+		w.is("", 0, first)
 		w.revoke(first)
 		late := &fakeConnection{}
 		late.connection = w.connections.add(first.subject, first.token, func(e ending) { late.ended.Store(&e) })
@@ -282,6 +283,48 @@ func TestConnectionsEndWithTheirState(t *testing.T) {
 	})
 }
 
+// newSlowConnections returns connections that are validated by a function, and what
+// they have under way.
+func newSlowConnections(t *testing.T, validate func(token string) (time.Time, error)) (*connections, *sync.WaitGroup) {
+	t.Helper()
+	tasks := new(sync.WaitGroup)
+	return newConnections(connectionOptions{
+		ctx: t.Context(),
+		run: func(task func()) bool {
+			tasks.Go(task)
+			return true
+		},
+		validate:      func(_ context.Context, token string) (time.Time, error) { return validate(token) },
+		believedUntil: func() time.Time { return time.Now().Add(time.Hour) },
+		ended:         func(string, string) {},
+		metrics:       processMetrics,
+	}), tasks
+}
+
+// A change that is reported while a session is being looked up may be newer than
+// what was found.
+func TestChangeDuringACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan error)
+		r, tasks := newSlowConnections(t, func(string) (time.Time, error) { return time.Now().Add(time.Hour), <-answers })
+		ended := make(chan ending, 1)
+		r.add("alice", "token", func(e ending) { ended <- e })
+		synctest.Wait()
+		r.changed("alice")
+		answers <- nil
+		synctest.Wait()
+		select {
+		case answers <- session.ErrRevoked:
+		default:
+			t.Fatal("the session is not looked up again")
+		}
+		tasks.Wait()
+		if e := <-ended; e.word != "session_revoked" {
+			t.Errorf("it is ended with %s", e.word)
+		}
+	})
+}
+
 // A store that hangs: the watch is not held up, no more than 64 users are looked up
 // at once, and none of them twice.
 func TestChecksAreBounded(t *testing.T) {
@@ -290,32 +333,21 @@ func TestChecksAreBounded(t *testing.T) {
 		var most, running int
 		asking := make(map[string]bool)
 		answer := make(chan struct{})
-		var tasks sync.WaitGroup
-		r := newConnections(connectionOptions{
-			ctx: t.Context(),
-			run: func(task func()) bool {
-				tasks.Go(task)
-				return true
-			},
-			validate: func(_ context.Context, token string) (time.Time, error) {
-				mu.Lock()
-				running++
-				most = max(most, running)
-				if asking[token] {
-					t.Error("the store is asked twice at once about one user")
-				}
-				asking[token] = true
-				mu.Unlock()
-				<-answer
-				mu.Lock()
-				defer mu.Unlock()
-				running--
-				asking[token] = false
-				return time.Now().Add(time.Hour), nil
-			},
-			believedUntil: func() time.Time { return time.Now().Add(time.Hour) },
-			ended:         func(string, string) {},
-			metrics:       processMetrics,
+		r, tasks := newSlowConnections(t, func(token string) (time.Time, error) {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			if asking[token] {
+				t.Error("the store is asked twice at once about one user")
+			}
+			asking[token] = true
+			mu.Unlock()
+			<-answer
+			mu.Lock()
+			defer mu.Unlock()
+			running--
+			asking[token] = false
+			return time.Now().Add(time.Hour), nil
 		})
 		var open []*connection
 		for i := range 500 {

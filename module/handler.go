@@ -28,7 +28,8 @@ func init() { caddy.RegisterModule(Handler{}) }
 // .verified.<field> and .stated.<field>, which are empty where unknown.
 //
 // A request without a valid session is answered 401 with a JSON object, or
-// handed to the site's error routes, if it has any.
+// handed to the site's error routes, if it has any. WebSockets and event streams
+// end with the session that opened them.
 type Handler struct {
 	// The app ids of the programs whose users are served here. Default: every
 	// program that is configured.

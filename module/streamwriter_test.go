@@ -109,7 +109,7 @@ func TestEventStreamEnds(t *testing.T) {
 			w.finish()
 		}
 		before := recorder.Body.Len()
-		w.stream.end(revoked)
+		w.stream.end(sessionRevoked)
 		if finished && recorder.Body.Len() != before {
 			t.Errorf("written after the request was served: %q", recorder.Body)
 		}
@@ -141,5 +141,32 @@ func TestStreamWriterCostsOneAllocation(t *testing.T) {
 		}
 	}); n > 1 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A proxy that goes on copying when the request has been served does not write to
+// what the server has given to another.
+func TestTunnelAfterItsRequest(t *testing.T) {
+	v := newVisitorForTest(t)
+	recorder := httptest.NewRecorder()
+	w, r := newStreamWriter(recorder, httptest.NewRequest(http.MethodConnect, "/", strings.NewReader("from the client")), v, "token")
+	w.WriteHeader(http.StatusOK)
+	if _, err := w.Write(textFrame(3)); err != nil || v.connections.count.Load() != 1 {
+		t.Fatalf("%d connections are open, %v", v.connections.count.Load(), err)
+	}
+	if said, err := io.ReadAll(r.Body); err != nil || string(said) != "from the client" {
+		t.Errorf("the upstream hears %q, %v", said, err)
+	}
+	w.finish()
+	before := recorder.Body.Len()
+	if _, err := w.Write(textFrame(3)); !errors.Is(err, errEnded) {
+		t.Errorf("write: %v", err)
+	}
+	if err := http.NewResponseController(w).Flush(); !errors.Is(err, errEnded) {
+		t.Errorf("flush: %v", err)
+	}
+	w.stream.tunnel.end(sessionRevoked)
+	if recorder.Body.Len() != before || r.Context().Err() == nil {
+		t.Errorf("written: %q", recorder.Body.Bytes()[before:])
 	}
 }

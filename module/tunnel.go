@@ -215,7 +215,7 @@ func newTunnelConn(conn net.Conn, framed bool, cancel context.CancelFunc) *tunne
 	t.opaque = !framed
 	t.write = conn.Write
 	t.cut = func() { _ = conn.SetWriteDeadline(past) }
-	t.leave = func(bool) { conn.Close() }
+	t.leave = func(bool) { _ = conn.Close() }
 	return &tunnelConn{Conn: conn, tunnel: t}
 }
 

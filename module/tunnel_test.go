@@ -51,7 +51,7 @@ func (p *pipedTunnel) read() {
 	_, _ = p.received.ReadFrom(p.client)
 }
 
-var revoked = ending{"session_revoked", closeUnauthorized, time.Second}
+var sessionRevoked = ending{"session_revoked", closeUnauthorized, time.Second}
 
 // textFrame returns a frame with n bytes of text, which look like close frames.
 func textFrame(n int) []byte {
@@ -77,7 +77,7 @@ func TestEndBetweenFrames(t *testing.T) {
 		var canceled bool
 		// In a bubble of its own time, in which nobody waits for a second.
 		synctest.Test(t, func(t *testing.T) { got, canceled = endedAfter(t, sent, before, sizes) })
-		body, polite := bytes.CutSuffix(got, websocket.CloseFrame(revoked.code, revoked.word))
+		body, polite := bytes.CutSuffix(got, websocket.CloseFrame(sessionRevoked.code, sessionRevoked.word))
 		switch {
 		case !bytes.HasPrefix(sent, body) || len(body) < before:
 			r.Fatalf("the client got %q, the upstream sent %q", got, sent)
@@ -99,7 +99,7 @@ func endedAfter(t *testing.T, sent []byte, before int, sizes []int) ([]byte, boo
 	go p.read()
 	var ending sync.WaitGroup
 	begin := sync.OnceFunc(func() {
-		ending.Go(func() { p.tunnel.end(revoked) })
+		ending.Go(func() { p.tunnel.end(sessionRevoked) })
 		synctest.Wait()
 	})
 	for at, i := 0, 0; at < len(sent); i++ {
@@ -142,7 +142,7 @@ func TestNothingPassesAfterTheEnd(t *testing.T) {
 		write(textFrame(5))
 		synctest.Wait()
 		begun := time.Now()
-		busy.Go(func() { p.tunnel.end(revoked) })
+		busy.Go(func() { p.tunnel.end(sessionRevoked) })
 		synctest.Wait()
 		write(textFrame(7))
 		time.Sleep(500 * time.Millisecond)
@@ -167,7 +167,7 @@ func TestNothingPassesAfterTheEnd(t *testing.T) {
 // Clients that do not answer, or do not read, and upstreams that say goodbye
 // themselves, or no more than half of it.
 func TestEndOfOthers(t *testing.T) {
-	farewell := string(websocket.CloseFrame(revoked.code, revoked.word))
+	farewell := string(websocket.CloseFrame(sessionRevoked.code, sessionRevoked.word))
 	for name, test := range map[string]struct {
 		framed, deaf bool
 		sent, want   string
@@ -193,8 +193,8 @@ func TestEndOfOthers(t *testing.T) {
 					}
 				}
 				begun := time.Now()
-				p.tunnel.end(revoked)
-				p.tunnel.end(revoked)
+				p.tunnel.end(sessionRevoked)
+				p.tunnel.end(sessionRevoked)
 				if took := time.Since(begun); took != test.took {
 					t.Errorf("it takes %s, want %s", took, test.took)
 				}
@@ -227,7 +227,7 @@ func TestCloseOfTheProxy(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		p.tunnel.end(revoked)
+		p.tunnel.end(sessionRevoked)
 		<-p.reading
 		if took := time.Since(begun); took != 100*time.Millisecond {
 			t.Errorf("it takes %s", took)
@@ -242,7 +242,7 @@ func TestCloseOfTheProxy(t *testing.T) {
 			t.Error(err)
 		}
 		<-p.reading
-		p.tunnel.end(revoked)
+		p.tunnel.end(sessionRevoked)
 		if p.received.Len() > 0 {
 			t.Errorf("the client got %q", p.received.Bytes())
 		}

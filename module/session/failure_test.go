@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,50 @@ func TestDistrust(t *testing.T) {
 	if _, warm, err := f.Validate(t.Context(), token); err != nil || warm {
 		t.Errorf("after the store is back: warm %v, %v", warm, err)
 	}
+}
+
+// Whoever keeps a session in use without a request is told when to look again: each
+// time once, and never too late.
+func TestListener(t *testing.T) {
+	f := newFixture(t, func(o *session.Options) { o.Lifetime, o.Idle = time.Hour, 30*time.Minute })
+	var told []string
+	f.Cache.Listen(session.Listener{
+		Changed:    func(subject string) { told = append(told, "changed "+subject) },
+		Trusted:    func() { told = append(told, "trusted") },
+		Distrusted: func(until time.Time) { told = append(told, "distrusted for "+until.Sub(f.clock.now()).String()) },
+	})
+	expect := func(want ...string) {
+		t.Helper()
+		if !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		told = nil
+	}
+	s, _ := f.create(alice)
+	expect()
+	if until := f.GoodUntil(s); !until.Equal(f.clock.now().Add(3 * time.Minute)) {
+		t.Errorf("good until %s", until)
+	}
+	f.clock.advance(58 * time.Minute)
+	if until := f.GoodUntil(s); !until.Equal(f.clock.now().Add(2 * time.Minute)) {
+		t.Errorf("near its end, good until %s", until)
+	}
+	if err := f.Revoke(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	expect("changed " + alice.Subject())
+	if until := f.Cache.BelievedUntil(); until.Before(f.clock.now().Add(24 * time.Hour)) {
+		t.Errorf("believed until %s", until)
+	}
+	f.Cache.Distrust(f.clock.now())
+	f.Cache.Distrust(f.clock.now())
+	expect("distrusted for 30s")
+	if until := f.Cache.BelievedUntil(); !until.Equal(f.clock.now().Add(30 * time.Second)) {
+		t.Errorf("believed until %s", until)
+	}
+	f.Cache.Trust()
+	f.Cache.Distrust(f.clock.now())
+	expect("trusted", "distrusted for 30s")
 }
 
 // A store that is dead for long is not trusted for long, however often that is
