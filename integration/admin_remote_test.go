@@ -12,7 +12,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -46,7 +45,8 @@ func newAdministrator(t *testing.T, name string) administrator {
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true, // as openssl makes them
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -68,18 +68,21 @@ func newAdministrator(t *testing.T, name string) administrator {
 	return a
 }
 
-// permission is what somebody may do, in Caddy's JSON.
-func (a administrator) permission(methods string, paths ...string) string {
-	quoted, err := json.Marshal(paths)
-	if err != nil {
-		panic(err)
+// documentedAdmin returns what docs/admin.md says is to stand in the configuration.
+func documentedAdmin(t *testing.T) string {
+	t.Helper()
+	for _, f := range fences(t, "../docs/admin.md") {
+		if f.language == "json" && strings.Contains(f.code, "access_control") {
+			return f.code
+		}
 	}
-	return fmt.Sprintf(`{"public_keys":[%q],"permissions":[{"methods":[%s],"paths":%s}]}`, a.certificate, methods, quoted)
+	t.Fatal("docs/admin.md shows no remote endpoint")
+	return ""
 }
 
 // remoteGateway starts a gateway with Caddy's remote admin endpoint, whose identity
 // is a certificate of Caddy's own authority, and returns the endpoint's address.
-func remoteGateway(t *testing.T, access ...string) (g *gateway, address string) {
+func remoteGateway(t *testing.T, operator, support administrator) (g *gateway, address string) {
 	t.Helper()
 	g = start(t, setup{options: withAlipay})
 	_, port, err := net.SplitHostPort(freeAddress(t))
@@ -95,11 +98,11 @@ func remoteGateway(t *testing.T, access ...string) (g *gateway, address string) 
 		t.Fatal(err)
 	}
 	var admin any
-	if err := json.Unmarshal([]byte(`{
-		"listen": "unix/`+g.dir+`/admin.sock",
-		"identity": {"identifiers": ["localhost"], "issuers": [{"module": "internal"}]},
-		"remote": {"listen": "127.0.0.1:`+port+`", "access_control": [`+strings.Join(access, ",")+`]}
-	}`), &admin); err != nil {
+	text := strings.NewReplacer(
+		"localhost:2019", "unix/"+g.dir+"/admin.sock", ":2021", "127.0.0.1:"+port, "gate1.example.com", "localhost",
+		"MIIB…operator…", operator.certificate, "MIIB…support…", support.certificate,
+	).Replace(documentedAdmin(t))
+	if err := json.Unmarshal([]byte(text), &admin); err != nil {
 		t.Fatal(err)
 	}
 	config["admin"] = admin
@@ -130,10 +133,7 @@ func (g *gateway) remotely(who administrator, address string, args ...string) ra
 // by his certificate.
 func TestRemoteAdmin(t *testing.T) {
 	operator, support, stranger := newAdministrator(t, "operator"), newAdministrator(t, "support"), newAdministrator(t, "stranger")
-	g, address := remoteGateway(t,
-		operator.permission(`"GET","POST"`, "/miniprogram"),
-		support.permission(`"POST"`, "/miniprogram/sessions/list"),
-	)
+	g, address := remoteGateway(t, operator, support)
 	alice, bob := g.login(programA, "alice"), g.login(programB, "bob")
 	openID := g.openID(programA, "alice")
 	eventually(t, "the remote endpoint has its certificate", func() bool { return g.remotely(operator, address, "keys").code == 0 })

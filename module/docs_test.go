@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // Whoever writes a mini-program finds out about an endpoint or an error word in
@@ -47,15 +49,33 @@ func TestEndpointsAndErrorsAreDocumented(t *testing.T) {
 	}
 }
 
-// The same for the calls of the admin endpoint, in docs/user-data.md.
-func TestAdminCallsAreDocumented(t *testing.T) {
-	data, err := os.ReadFile("../docs/user-data.md")
+// The same for the calls of the admin endpoint, and the commands that make them.
+func TestAdminIsDocumented(t *testing.T) {
+	data, err := os.ReadFile("../docs/admin.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range adminActions {
-		if !strings.Contains(string(data), "`POST /miniprogram/users/"+name+"`") {
+	doc := string(data)
+	for name, action := range adminActions {
+		if !strings.Contains(doc, "| `"+action.method+" "+adminPath+name+"` |") {
 			t.Errorf("%s is not documented", name)
+		}
+	}
+	calls := regexp.MustCompile("(?m)^\\| `(?:GET|POST) /miniprogram/([a-z_/]+)` \\|").FindAllStringSubmatch(doc, -1)
+	if len(calls) != len(adminActions) {
+		t.Errorf("%d calls are documented, there are %d", len(calls), len(adminActions))
+	}
+	for _, newCommand := range []func() *cobra.Command{
+		newSessionsCommand, newInspectCommand, newRevokeCommand, newProgramsCommand, newKeysCommand, newCheckCommand, newExportCommand, newEraseCommand,
+	} {
+		cmd := newCommand()
+		if !regexp.MustCompile("(?m)^\\| (`[a-z]+`, )?`" + cmd.Name() + "`(, `[a-z]+`)? \\|").MatchString(doc) {
+			t.Errorf("command %s is not documented", cmd.Name())
+		}
+		for _, flag := range regexp.MustCompile(`(?m)^ +(?:-[a-z], )?(--[a-z-]+)`).FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+			if !strings.Contains(doc, "`"+flag[1]+"`") {
+				t.Errorf("flag %s of %s is not documented", flag[1], cmd.Name())
+			}
 		}
 	}
 }

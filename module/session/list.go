@@ -115,10 +115,13 @@ func (h *listHeap) Pop() any {
 	return last
 }
 
-// List returns a page of the sessions that are valid. Without a subject it looks
-// through the whole store, for each page: a store has no order, and what is in it
-// is sealed. It holds one page in memory, and opens a record only if it belongs
-// before what is found already.
+// subjectBytes are the bytes that a subject consists of, in their order.
+const subjectBytes = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+
+// List returns a page of the sessions that are valid. A store has no order, and
+// what is in it is sealed: without a subject, List looks through one part of the
+// store after the other until the page is full, for each page. It holds one page
+// in memory, and opens a record only if it belongs before what is found already.
 func (m *Manager) List(ctx context.Context, q Query) (*Page, error) {
 	after, err := parseCursor(q.After)
 	if err != nil {
@@ -131,9 +134,9 @@ func (m *Manager) List(ctx context.Context, q Query) (*Page, error) {
 	found := make(listHeap, 0, q.Limit+2)
 	// One item more than the page has says that there is a next page.
 	full := func() bool { return len(found) == q.Limit+1 }
-	visit := func(subject string, sealed []byte) {
+	visit := func(subject string, sealed []byte) error {
 		if subject < after.Subject || full() && subject > found[0].at.Subject {
-			return
+			return nil
 		}
 		for _, item := range m.items(subject, sealed, q, cut) {
 			if item.at.compare(after) <= 0 {
@@ -143,8 +146,18 @@ func (m *Manager) List(ctx context.Context, q Query) (*Page, error) {
 				heap.Pop(&found)
 			}
 		}
+		return nil
 	}
-	if err := m.eachRecord(ctx, q.Subject, visit); err != nil {
+	if q.Subject != "" {
+		err = m.one(ctx, q.Subject, visit)
+	} else {
+		for i := 0; i < len(subjectBytes) && err == nil && !full(); i++ {
+			if part := subjectBytes[i : i+1]; after.Subject == "" || part >= after.Subject[:1] {
+				err = m.scan(ctx, part, visit)
+			}
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(found, func(a, b listItem) int { return a.at.compare(b.at) })
@@ -193,7 +206,7 @@ var errFound = errors.New("found")
 // Find returns the user who has a session called id, and looks through the whole
 // store for him; "" if there is none.
 func (m *Manager) Find(ctx context.Context, id string) (subject string, err error) {
-	err = m.scan(ctx, func(candidate string, sealed []byte) error {
+	err = m.scan(ctx, "", func(candidate string, sealed []byte) error {
 		if rec, err := openRecord(m.Keys, candidate, sealed); err == nil && rec.find(id) != nil {
 			subject = candidate
 			return errFound
@@ -206,24 +219,18 @@ func (m *Manager) Find(ctx context.Context, id string) (subject string, err erro
 	return subject, err
 }
 
-// eachRecord visits the record of subject, or all of them if that is empty.
-func (m *Manager) eachRecord(ctx context.Context, subject string, visit func(subject string, sealed []byte)) error {
-	if subject == "" {
-		return m.scan(ctx, func(subject string, sealed []byte) error {
-			visit(subject, sealed)
-			return nil
-		})
-	}
+// one visits the record of a user.
+func (m *Manager) one(ctx context.Context, subject string, visit func(subject string, sealed []byte) error) error {
 	sealed, err := m.stored(ctx, subject)
-	if sealed != nil {
-		visit(subject, sealed)
+	if sealed == nil || err != nil {
+		return err
 	}
-	return err
+	return visit(subject, sealed)
 }
 
-// scan visits the records of all users.
-func (m *Manager) scan(ctx context.Context, visit func(subject string, sealed []byte) error) error {
-	err := m.Store.Scan(ctx, RecordPrefix, func(e store.Entry) error {
+// scan visits the records of all users whose subjects begin with part.
+func (m *Manager) scan(ctx context.Context, part string, visit func(subject string, sealed []byte) error) error {
+	err := m.Store.Scan(ctx, RecordPrefix+part, func(e store.Entry) error {
 		subject := strings.TrimPrefix(e.Key, RecordPrefix)
 		if strings.Contains(subject, "/") {
 			return nil // something else that is kept of the user
