@@ -90,6 +90,9 @@ func openCutoffs(ring *keyring.Ring, stored []byte) (c *cutoffs, unreadable, err
 	}
 	c = new(cutoffs)
 	plain, unreadable := ring.Open(sealed)
+	if errors.Is(unreadable, keyring.ErrElsewhere) {
+		return nil, nil, fmt.Errorf("reading cutoffs: %w", unreadable)
+	}
 	if unreadable == nil {
 		unreadable = json.Unmarshal(plain, c)
 	}
@@ -167,7 +170,7 @@ func (m *Manager) cut(ctx context.Context, all bool, change func(*cutoffs)) erro
 			switch {
 			case err == nil:
 				c = opened
-			case !all:
+			case !all || errors.Is(err, keyring.ErrElsewhere):
 				return nil, 0, err
 			}
 		}
