@@ -147,7 +147,9 @@ func TestRemoteAdmin(t *testing.T) {
 		{"inspect", "--program", programA, "--openid", openID},
 		{"export", "--program", programA, "--openid", openID},
 		{"erase", "--program", programA, "--openid", openID, "--yes"},
-		{"programs"}, {"keys"}, {"check", "--online"},
+		{"programs"},
+		{"keys"},
+		{"check", "--online"},
 	} {
 		g.remotely(support, address, args...).fails(t, "not authorized to access this path")
 	}

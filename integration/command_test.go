@@ -257,8 +257,17 @@ func TestCommandsPrintText(t *testing.T) {
 		failing = fails
 		mu.Unlock()
 		for _, args := range [][]string{
-			{"sessions"}, {"sessions", "--json"}, {"inspect"}, {"inspect", "--json"}, {"programs"}, {"programs", "--json"},
-			{"keys"}, {"keys", "--json"}, {"export"}, {"check", "--online"}, {"check", "--online", "--json"},
+			{"sessions"},
+			{"sessions", "--json"},
+			{"inspect"},
+			{"inspect", "--json"},
+			{"programs"},
+			{"programs", "--json"},
+			{"keys"},
+			{"keys", "--json"},
+			{"export"},
+			{"check", "--online"},
+			{"check", "--online", "--json"},
 		} {
 			r := g.command("", append(args, "--address", server.Listener.Addr().String())...)
 			if found := bad.FindString(r.out + r.err); found != "" || (r.code != 0) != fails || !strings.Contains(r.out+r.err, "evil") {

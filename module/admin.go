@@ -106,12 +106,12 @@ var (
 	errNothingKnown = errors.New("the program is not configured; say of which platform it is")
 )
 
-// badCall says that a call is not understood. It does not repeat what it was,
+// callError says that a call is not understood. It does not repeat what it was,
 // which may be what no log should have.
-type badCall string
+type callError string
 
 // Error implements error.
-func (e badCall) Error() string { return string(e) }
+func (e callError) Error() string { return string(e) }
 
 // serve answers one call and leaves a line in the log.
 func (a *Admin) serve(w http.ResponseWriter, r *http.Request, name string, action adminAction) error {
@@ -156,7 +156,7 @@ func adminStatus(result any, err error) int {
 	if failure, ok := errors.AsType[*Error](err); ok {
 		return failure.Status
 	}
-	_, bad := errors.AsType[badCall](err)
+	_, bad := errors.AsType[callError](err)
 	switch {
 	case bad, errors.Is(err, errNothingKnown):
 		return http.StatusBadRequest
@@ -200,7 +200,7 @@ func (c *adminCall) findProgram(name *programName) (p *program, err error) {
 		c.tell(zap.String("program_digest", c.keys.Digest(name.Program)))
 		return nil, nil
 	case name.Platform != "" && name.Platform != p.platform:
-		return nil, badCall("the program is of another platform: " + p.platform)
+		return nil, callError("the program is of another platform: " + p.platform)
 	}
 	name.Platform = p.platform
 	c.tell(zap.String("program", p.appID))

@@ -33,21 +33,21 @@ func decodeStrict(data []byte, dst any) error {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(dst); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
-			return badCall("member " + memberName(wrong.Field) + " has the wrong type")
+			return callError("member " + memberName(wrong.Field) + " has the wrong type")
 		}
 		// The package has no other way to tell.
 		if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
-			return badCall("there is no member " + memberName(strings.Trim(name, `"`)))
+			return callError("there is no member " + memberName(strings.Trim(name, `"`)))
 		}
-		return badCall("the body is not understood")
+		return callError("the body is not understood")
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil {
-		return badCall("the body is not understood")
+		return callError("the body is not understood")
 	}
 	for name, value := range members {
 		if text := string(bytes.TrimSpace(value)); text == "null" || text == `""` {
-			return badCall("member " + memberName(name) + " is empty")
+			return callError("member " + memberName(name) + " is empty")
 		}
 	}
 	return nil
@@ -73,7 +73,7 @@ func parseTime(member, text string, now time.Time) (time.Time, error) {
 	}
 	age, err := caddy.ParseDuration(text)
 	if err != nil || age < 0 {
-		return time.Time{}, badCall(memberName(member) + " must be a time such as 2026-01-31T08:00:00Z, or an age such as 36h or 7d")
+		return time.Time{}, callError(memberName(member) + " must be a time such as 2026-01-31T08:00:00Z, or an age such as 36h or 7d")
 	}
 	return now.Add(-age), nil
 }

@@ -71,7 +71,7 @@ func inspectSessions(c *adminCall) (any, error) {
 		}
 		return c.inspectUser(user.Subject(), "")
 	default:
-		return nil, badCall("exactly one is required: session, access_token, or program and openid")
+		return nil, callError("exactly one is required: session, access_token, or program and openid")
 	}
 }
 
@@ -79,7 +79,7 @@ func inspectSessions(c *adminCall) (any, error) {
 // token or an openid, and must not be in the log.
 func (c *adminCall) nameSession(id string) error {
 	if !session.IsID(id) {
-		return badCall("session is not the id of a session")
+		return callError("session is not the id of a session")
 	}
 	c.tell(zap.String("session", id))
 	return nil

@@ -78,7 +78,7 @@ func listSessions(c *adminCall) (any, error) {
 	}
 	page, err := c.sessions.List(c.Context(), query)
 	if errors.Is(err, session.ErrCursor) {
-		return nil, badCall("after must be what the page before had as its next")
+		return nil, callError("after must be what the page before had as its next")
 	}
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (c *adminCall) query(body *listRequest) (q session.Query, err error) {
 		q.Limit = *body.Limit
 	}
 	if q.Limit < 1 || q.Limit > maxPage {
-		return q, badCall("limit must be between 1 and " + strconv.Itoa(maxPage))
+		return q, callError("limit must be between 1 and " + strconv.Itoa(maxPage))
 	}
 	now := time.Now()
 	if q.Since, err = parseTime("since", body.Since, now); err != nil {

@@ -54,7 +54,7 @@ func revokeSessions(c *adminCall) (any, error) {
 	case body.Session == "" && user:
 		return c.revokeUser(body.userName)
 	}
-	return nil, badCall("exactly one is required: session (with program and openid, or without), program and openid, program and all, or everyone")
+	return nil, callError("exactly one is required: session (with program and openid, or without), program and openid, program and all, or everyone")
 }
 
 // revokeProgram ends all sessions of a program, which need not be configured any

@@ -20,7 +20,7 @@ type adminUser struct {
 // findUser returns the user who is named.
 func (c *adminCall) findUser(name userName) (*adminUser, error) {
 	if name.Program == "" || name.OpenID == "" {
-		return nil, badCall("program and openid are required")
+		return nil, callError("program and openid are required")
 	}
 	p, err := c.findProgram(&name.programName)
 	if err != nil {

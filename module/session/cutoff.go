@@ -111,6 +111,9 @@ func openCutoffs(ring *keyring.Ring, stored []byte) (c *cutoffs, unreadable, err
 type knownCutoffs struct {
 	*cutoffs
 	epoch uint32
+	// unreadable says that they stand for a record that cannot be read, and that
+	// the operator has been told.
+	unreadable bool
 }
 
 // cutoffs returns the cutoffs as of an epoch, or later: from memory, unless they
@@ -125,21 +128,21 @@ func (m *Manager) cutoffs(ctx context.Context, epoch uint32) (*cutoffs, error) {
 // readCutoffs returns the cutoffs that are stored.
 func (m *Manager) readCutoffs(ctx context.Context) (*cutoffs, error) {
 	epoch := m.Cache.epoch.Load()
-	c := noCutoffs
+	c, known := noCutoffs, m.known.Load()
+	var unreadable error
 	stored, err := m.Store.Get(ctx, cutoffKey)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("reading cutoffs: %w", err)
 	}
 	if err == nil {
-		var unreadable error
 		if c, unreadable, err = openCutoffs(m.Keys, stored); err != nil {
 			return nil, err
 		}
-		if unreadable != nil {
-			m.Warn("", unreadable)
-		}
 	}
-	m.known.Store(&knownCutoffs{c, epoch})
+	if unreadable != nil && (known == nil || !known.unreadable) {
+		m.Warn("", unreadable)
+	}
+	m.known.Store(&knownCutoffs{c, epoch, unreadable != nil})
 	return c, nil
 }
 
