@@ -190,7 +190,7 @@ func (m *migration) copyAll(ctx context.Context, order migrationOrder) error {
 	defer cancel()
 	destination, before, release, err := acquireStore(opening, order.opener)
 	if err != nil {
-		return err
+		return fmt.Errorf("destination: %w", err)
 	}
 	m.own(func() {
 		if err := release(); err != nil {

@@ -226,7 +226,11 @@ func (c *Copier) follow(ctx context.Context, s *side, key string, do func(store.
 	// Whoever wrote may be gone: what is written is to be followed all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followTimeout)
 	defer cancel()
-	if _, failure := c.equalize(ctx, key, false); failure != nil {
+	with := overwrite
+	if err != nil { // mostly a change that was refused
+		with = compare
+	}
+	if _, failure := c.equalize(ctx, key, with); failure != nil {
 		c.breakOff(failure)
 		return err, true
 	}
@@ -239,7 +243,7 @@ func (c *Copier) follow(ctx context.Context, s *side, key string, do func(store.
 
 // doubted copies a record again whose write has failed.
 func (c *Copier) doubted(key string) {
-	if _, err := c.step(context.Background(), key, false); err != nil && !errors.Is(err, ErrEnded) {
+	if _, err := c.step(context.Background(), key, compare); err != nil && !errors.Is(err, ErrEnded) {
 		c.breakOff(err)
 	}
 }

@@ -33,21 +33,29 @@ const (
 	differs // still, although it was written or removed
 )
 
-// step makes the record of key equal. With check, it looks at what it has
-// written.
-func (c *Copier) step(ctx context.Context, key string, check bool) (outcome, error) {
+// care is how much is looked at when a record is copied.
+type care int
+
+const (
+	overwrite care = iota // nothing: it is written anyway
+	compare               // whether it has to be written
+	check                 // and whether it was
+)
+
+// step makes the record of key equal.
+func (c *Copier) step(ctx context.Context, key string, with care) (outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	c.gate.RLock()
 	defer c.gate.RUnlock()
 	if c.ended {
 		return unchanged, ErrEnded
 	}
-	return c.equalize(ctx, key, check)
+	return c.equalize(ctx, key, with)
 }
 
 // equalize is step for who holds the gate.
-func (c *Copier) equalize(ctx context.Context, key string, check bool) (outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
+func (c *Copier) equalize(ctx context.Context, key string, with care) (outcome, error) {
 	unlock, err := c.locks.Lock(ctx, key, nil)
 	if err != nil {
 		return unchanged, err
@@ -57,24 +65,28 @@ func (c *Copier) equalize(ctx context.Context, key string, check bool) (outcome,
 	if err != nil {
 		return unchanged, fmt.Errorf("reading the source: %w", err)
 	}
-	have, err := find(ctx, c.to, key)
-	if err != nil {
-		return unchanged, fmt.Errorf("reading the destination: %w", err)
-	}
-	if equal(want, have) {
-		return unchanged, nil
+	if with != overwrite {
+		if same, err := c.has(ctx, key, want); same || err != nil {
+			return unchanged, err
+		}
 	}
 	done, err := c.write(ctx, key, want)
-	if err != nil || !check {
+	if err != nil || with != check {
 		return done, err
 	}
-	if have, err = find(ctx, c.to, key); err != nil {
-		return unchanged, fmt.Errorf("reading the destination: %w", err)
-	}
-	if !equal(want, have) {
-		return differs, nil
+	if same, err := c.has(ctx, key, want); !same || err != nil {
+		return differs, err
 	}
 	return done, nil
+}
+
+// has reports whether the destination has the same under key; nil is nothing.
+func (c *Copier) has(ctx context.Context, key string, want *store.Entry) (bool, error) {
+	have, err := find(ctx, c.to, key)
+	if err != nil {
+		return false, fmt.Errorf("reading the destination: %w", err)
+	}
+	return equal(want, have), nil
 }
 
 // write writes what the source has at the destination; nil is nothing.

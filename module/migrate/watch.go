@@ -116,7 +116,7 @@ func (c *Copier) catchUp(ctx context.Context, changes *changes) error {
 				if ctx.Err() != nil {
 					continue
 				}
-				if _, err := c.step(ctx, key, false); err != nil {
+				if _, err := c.step(ctx, key, compare); err != nil {
 					cancel(err)
 					continue
 				}
