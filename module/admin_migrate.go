@@ -96,11 +96,11 @@ func startMigration(c *adminCall) (any, error) {
 // order returns what a request asks for. source opens the store in use.
 func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (order migrationOrder, err error) {
 	if body.To == nil {
-		return order, badCall(`member "to", the store to copy to, is missing`)
+		return order, callError(`member "to", the store to copy to, is missing`)
 	}
 	order.from = storeName(source)
 	if order.opener, order.to, err = loadOpener(ctx, body.To); err != nil {
-		return order, badCall("to: " + err.Error())
+		return order, callError("to: " + err.Error())
 	}
 	if order.opener.Identity() == source.Identity() {
 		return order, migrate.ErrSame
@@ -108,7 +108,7 @@ func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (ord
 	if body.From != nil {
 		expected, _, err := loadOpener(ctx, body.From)
 		if err != nil {
-			return order, badCall("from: " + err.Error())
+			return order, callError("from: " + err.Error())
 		}
 		if expected.Identity() != source.Identity() {
 			return order, errOtherSource
@@ -119,7 +119,7 @@ func (body *migrationRequest) order(ctx caddy.Context, source store.Opener) (ord
 	}
 	keys, err := loadKeys(body.SealKeys)
 	if err != nil {
-		return order, badCall(err.Error())
+		return order, callError(err.Error())
 	}
 	order.check = func(ctx context.Context, source store.Store) error { return checkSealKeys(ctx, source, keys) }
 	return order, nil
