@@ -60,6 +60,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.Procs, "procs", runtime.NumCPU(), "GOMAXPROCS of every target")
 	flags.StringVar(&o.GOGC, "gogc", "", "measure minigate with this GOGC in its environment, too, for example 100")
 	flags.BoolVar(&o.Floor, "floor", false, "measure minigate with the headers of the user set by Caddy's request_header, too: what any gateway costs")
+	flags.StringVar(&o.Redis, "redis", "", "the `address` of a Redis that may be written to: measure two gateways that share it, too")
 	flags.StringVar(&o.Log, "log", "default", "Caddy's log: default, or discard for none")
 	flags.BoolVar(&o.Bare, "bare", false, "send the session token to the guarded target only, so that the others have less to read and to hand on")
 	flags.Func("header", "a header `line` of every request; can be repeated", func(line string) error {

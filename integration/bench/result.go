@@ -21,6 +21,7 @@ type Settings struct {
 	Procs       int      `json:"gomaxprocs"`
 	GOGC        string   `json:"gogc,omitempty"`
 	Floor       bool     `json:"floor,omitempty"`
+	Redis       string   `json:"redis,omitempty"`
 	Log         string   `json:"log"`
 	Bare        bool     `json:"bare,omitempty"`
 	Headers     []string `json:"headers,omitempty"`

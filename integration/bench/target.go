@@ -84,6 +84,8 @@ const (
 	off   = "off"
 	on    = "on"
 	floor = "floor"
+	nodeA = "node A"
+	nodeB = "node B"
 )
 
 // targets returns what is to be measured, not started yet.
@@ -105,6 +107,16 @@ func targets(stockBinary, minigateBinary string, s Settings) []*target {
 			list = append(list, &variant)
 		}
 	}
+	if s.Redis != "" {
+		store := "store redis " + s.Redis + "\n\t\tseal_key AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+		for _, name := range []string{nodeA, nodeB} {
+			list = append(list, &target{
+				name: name, what: "one of two gateways that share a Redis", binary: minigateBinary,
+				global:     strings.Replace(gatewayGlobal, "store file DIR/sessions.db", store, 1),
+				directives: gatewayDirectives,
+			})
+		}
+	}
 	if s.Floor {
 		list = append(list, &target{
 			name: floor, what: "minigate, request_header and reverse_proxy", binary: minigateBinary,
@@ -122,6 +134,9 @@ func ratios(s Settings) [][2]string {
 		pairs = append(pairs,
 			[2]string{on + variant, off + variant}, [2]string{off + variant, stock},
 			[2]string{off, off + variant}, [2]string{on, on + variant})
+	}
+	if s.Redis != "" {
+		pairs = append(pairs, [2]string{nodeA, on}, [2]string{nodeB, on})
 	}
 	if s.Floor {
 		pairs = append(pairs, [2]string{floor, off}, [2]string{on, floor})
