@@ -149,7 +149,7 @@ func TestLogoutOnAnotherNodeClosesWebSockets(t *testing.T) {
 		routes:  "reverse_proxy " + app.address,
 	}
 	a, b := start(t, s), start(t, s)
-	var took []time.Duration
+	var took, whole []time.Duration
 	for i := range 30 {
 		token := a.login(programA, fmt.Sprint("user-", i))
 		ws := b.dialWebSocket("name=b", bearer(token))
@@ -163,12 +163,15 @@ func TestLogoutOnAnotherNodeClosesWebSockets(t *testing.T) {
 			ended <- time.Now()
 			ws.Close()
 		}()
-		a.logout(token)
 		begun := time.Now()
-		took = append(took, max(0, (<-ended).Sub(begun)))
+		a.logout(token)
+		answered, closed := time.Now(), <-ended
+		took, whole = append(took, max(0, closed.Sub(answered))), append(whole, closed.Sub(begun))
 	}
 	slices.Sort(took)
-	t.Logf("closed on the other node %s after the answer to the logout in the middle, %s at most", took[len(took)/2], took[len(took)-1])
+	slices.Sort(whole)
+	t.Logf("closed on the other node %s after the answer to the logout in the middle, %s at most; after it was asked for, %s and %s",
+		took[len(took)/2], took[len(took)-1], whole[len(whole)/2], whole[len(whole)-1])
 	if worst := took[len(took)-1]; worst > time.Second {
 		t.Errorf("a WebSocket was closed %s after its session", worst)
 	}
@@ -179,7 +182,7 @@ func TestLogoutOnAnotherNodeClosesWebSockets(t *testing.T) {
 // which then reconnects instead of signing in.
 func TestFramesStayWhole(t *testing.T) {
 	g, app := startLive(t, setup{})
-	for _, size := range []int{1, 125, 126, 4_000, 65_535, 65_536, 1_000_000, 20_000_000} {
+	for _, size := range []int{1, 125, 126, 4_000, 65_535, 65_536, 1_000_000, 5_000_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			g.t = t
 			token := g.login(programA, fmt.Sprint("user-", size))
@@ -189,7 +192,8 @@ func TestFramesStayWhole(t *testing.T) {
 			}
 			var busy sync.WaitGroup
 			busy.Go(func() { g.logout(token) })
-			ws.isClosed(4401, "session_revoked")
+			ws.closesWith(4401, "session_revoked")
+			ws.ends()
 			busy.Wait()
 			app.ended(t, "flood")
 		})
