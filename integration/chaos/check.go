@@ -39,6 +39,23 @@ func (t *trial) back(ctx context.Context, since time.Time, gateways []*gateway) 
 	return time.Since(since), nil
 }
 
+// takenOver waits until another server has taken the place of a primary that is
+// lost, and where enough replicas are left also until the gateways do everything.
+// It returns how long that took from since.
+func (t *trial) takenOver(ctx context.Context, since time.Time) (time.Duration, error) {
+	primaries, replicasLeft := 3, 0
+	if t.topology == "sentinel" {
+		primaries, replicasLeft = 1, 1
+	}
+	if err := t.redis.WaitForFailover(t.lost, primaries); err != nil {
+		return 0, err
+	}
+	if t.replicas() > replicasLeft {
+		return time.Since(since), nil
+	}
+	return t.back(ctx, since, t.gateways)
+}
+
 // probe tries everything once.
 func (t *trial) probe(c *client, at *gateway, gateways []*gateway, name string) error {
 	failed := func(what string, a *answer) error {

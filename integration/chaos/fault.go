@@ -24,7 +24,7 @@ type fault struct {
 	holdsIn map[string]time.Duration
 	// deafens are those of the gateways that may not hear of changes.
 	deafens func(t *trial, victim *gateway) []*gateway
-	// heals says that others take over before the cause is gone.
+	// heals says that another server takes over before the cause is gone.
 	heals bool
 	// inject makes it go wrong. victim is a gateway that chance has chosen.
 	inject func(ctx context.Context, t *trial, victim *gateway) (heal func() error, err error)
@@ -67,7 +67,7 @@ func (t *trial) try(ctx context.Context, f fault, hold time.Duration) error {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	if f.heals {
-		if row.Failover, err = t.back(ctx, begun, t.gateways); err != nil {
+		if row.Failover, err = t.takenOver(ctx, begun); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}

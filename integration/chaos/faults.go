@@ -17,6 +17,7 @@ import (
 var (
 	single  = []string{"single"}
 	several = []string{"sentinel", "cluster"}
+	nodes   = []string{"single", "cluster"}
 )
 
 // faults are all that are known, in the order in which a short run tries them.
@@ -60,11 +61,11 @@ var faults = []fault{
 	{
 		// Long enough for the grace to end, where there is time.
 		name: "gateway cut off from Redis", holds: 40 * time.Second, holdsIn: map[string]time.Duration{"sentinel": 8 * time.Second, "cluster": 8 * time.Second},
-		deafens: theVictim,
-		inject:  networkFault(toxic.Condition{Stalled: true}, theVictim),
+		short: nodes, deafens: theVictim,
+		inject: networkFault(toxic.Condition{Stalled: true}, theVictim),
 	},
 	{
-		name: "connections to Redis reset", holds: time.Second, deafens: everyGateway,
+		name: "connections to Redis reset", holds: time.Second, short: nodes, deafens: everyGateway,
 		inject: func(_ context.Context, t *trial, _ *gateway) (func() error, error) {
 			for _, p := range t.redisNets {
 				p.Cut()
@@ -73,11 +74,11 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "Redis cannot be reached", holds: 5 * time.Second, deafens: everyGateway,
+		name: "Redis cannot be reached", holds: 5 * time.Second, short: nodes, deafens: everyGateway,
 		inject: networkFault(toxic.Condition{Refused: true}, everyGateway),
 	},
 	{
-		name: "Redis slow", holds: 5 * time.Second, short: single, deafens: everyGateway,
+		name: "Redis slow", holds: 3 * time.Second, short: single, deafens: everyGateway,
 		inject: networkFault(toxic.Condition{Latency: 150 * time.Millisecond}, everyGateway),
 	},
 	{
@@ -154,13 +155,13 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "Redis full", holds: 3 * time.Second,
+		name: "Redis full", holds: 3 * time.Second, short: nodes,
 		inject: func(_ context.Context, t *trial, _ *gateway) (func() error, error) {
 			return func() error { return t.limitMemory("0") }, t.limitMemory("1")
 		},
 	},
 	{
-		name: "platform silent", holds: 7 * time.Second, short: single,
+		name: "platform silent", holds: 6 * time.Second, short: single,
 		inject: platformFault(toxic.Condition{Stalled: true}),
 	},
 	{
@@ -197,13 +198,14 @@ func platformFault(c toxic.Condition) func(context.Context, *trial, *gateway) (f
 	}
 }
 
-// aPrimary returns a primary that chance has chosen.
+// aPrimary returns a primary that chance has chosen, and that will be lost.
 func (t *trial) aPrimary() (*redisserver.Server, error) {
 	primaries := t.redis.Primaries()
 	if len(primaries) == 0 {
 		return nil, errors.New("there is no primary")
 	}
-	return primaries[t.random.IntN(len(primaries))], nil
+	t.lost = primaries[t.random.IntN(len(primaries))]
+	return t.lost, nil
 }
 
 // aReplica returns a replica that chance has chosen.

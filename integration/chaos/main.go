@@ -35,6 +35,7 @@ type options struct {
 	duration   time.Duration // of all topologies together, for a long run
 	seed       uint64
 	only       string
+	replicas   int
 	keep       bool
 }
 
@@ -65,6 +66,7 @@ func parseFlags(args []string) (options, error) {
 	flags.DurationVar(&o.duration, "for", time.Hour, "how long a long run takes, for all kinds of Redis together")
 	flags.Uint64Var(&o.seed, "seed", o.seed, "what chance depends on: who does what, and with -long which faults; not when exactly")
 	flags.StringVar(&o.only, "fault", "", "only faults whose name has this in it")
+	flags.IntVar(&o.replicas, "replicas", 0, "how many replicas must have a write before it is acknowledged; default: all, which are 2 with Sentinel and 1 for each primary of a cluster")
 	flags.BoolVar(&o.keep, "keep", false, "keep the folder with the logs of all processes; it is kept anyway if something is wrong")
 	flags.Func("topology", "one kind of Redis: single, sentinel or cluster; default all", func(name string) error {
 		if !slices.Contains(topologies, name) {

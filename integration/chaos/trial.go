@@ -43,7 +43,8 @@ type trial struct {
 	platformNet *toxic.Proxy // between the gateways and the platform
 	upstream    string
 	redis       *redisserver.Deployment
-	redisNets   []*toxic.Proxy // in front of each server and sentinel
+	redisNets   []*toxic.Proxy      // in front of each server and sentinel
+	lost        *redisserver.Server // the primary that is down, or was
 	owners      owners
 	gateways    []*gateway
 	load        *load
@@ -191,12 +192,12 @@ func (t *trial) config(g *gateway, changed bool) string {
 		for _, s := range t.redis.Sentinels {
 			addresses = append(addresses, s.Public)
 		}
-		options = "sentinel " + redisserver.PrimaryName + "\nreplicas 1"
+		options = "sentinel " + redisserver.PrimaryName + fmt.Sprint("\nreplicas ", t.replicas())
 	case "cluster":
 		for _, s := range t.redis.Servers {
 			addresses = append(addresses, s.Public)
 		}
-		options = "cluster\nreplicas 1"
+		options = fmt.Sprint("cluster\nreplicas ", t.replicas())
 	}
 	more, directive := "", ""
 	if changed {
@@ -227,6 +228,20 @@ http://%s {
 	reverse_proxy %s
 }
 `, g.dir, program, secret, t.platformNet.Address(), strings.Join(addresses, " "), options, sealKey, more, g.address, publicPath, directive, t.upstream)
+}
+
+// replicas is how many replicas must have a write before it is acknowledged. With
+// fewer than all of them, one that has not got it can take over from a primary that
+// hangs, while the hanging one wakes up and finds the others still with it.
+func (t *trial) replicas() int {
+	switch {
+	case t.options.replicas > 0:
+		return t.options.replicas
+	case t.topology == "sentinel":
+		return 2
+	default:
+		return 1
+	}
 }
 
 // network sets the condition of the network between Redis and some gateways.
