@@ -44,7 +44,7 @@ type tunnel struct {
 	// leave ends the connection to the client. said reports whether the close
 	// frame was sent.
 	leave func(said bool)
-	// cancel ends the request to the upstream.
+	// cancel ends the request to the upstream, if there is one.
 	cancel context.CancelFunc
 
 	// farewell is the close frame, once the connection is being ended: from then
@@ -183,7 +183,9 @@ func (t *tunnel) end(e ending) {
 	wait(e.patience, t.silent, t.gone) // for the upstream to complete the frame
 	t.stop()
 	hurry.Stop()
-	t.cancel()
+	if t.cancel != nil {
+		t.cancel()
+	}
 	if t.said {
 		wait(e.patience, t.heard, nil)
 	}

@@ -4,11 +4,14 @@
 package module
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -209,6 +212,41 @@ func TestEndOfOthers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A handler that takes a connection over without having been asked to: there is no
+// upgrade, no frame and no upstream that is known.
+func TestEndOfWhatIsNoWebSocket(t *testing.T) {
+	gateway, client := net.Pipe()
+	v := newVisitorForTest(t)
+	w, _ := newStreamWriter(hijackable{httptest.NewRecorder(), gateway}, httptest.NewRequest(http.MethodGet, "/", http.NoBody), v, "token")
+	conn, buffer, err := w.Hijack()
+	if err != nil || v.connections.count.Load() != 1 {
+		t.Fatalf("%d connections are open, %v", v.connections.count.Load(), err)
+	}
+	go func() {
+		io.WriteString(buffer, "HTTP/1.1 101 x\r\n\r\n\x81")
+		buffer.Flush()
+		conn.(*tunnelConn).tunnel.end(revoked)
+	}()
+	if said, err := io.ReadAll(client); err != nil || string(said) != "HTTP/1.1 101 x\r\n\r\n\x81" {
+		t.Errorf("the client got %q, %v", said, err)
+	}
+	if err := conn.Close(); err != nil || v.connections.count.Load() != 0 {
+		t.Errorf("%d connections are open, %v", v.connections.count.Load(), err)
+	}
+}
+
+// hijackable is a writer that lets its connection be taken over.
+type hijackable struct {
+	*httptest.ResponseRecorder
+	net.Conn
+}
+
+func (h hijackable) Write(p []byte) (int, error) { return h.ResponseRecorder.Write(p) }
+
+func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.Conn, bufio.NewReadWriter(bufio.NewReader(h.Conn), bufio.NewWriter(h.Conn)), nil
 }
 
 // The proxy lets go of a connection while it is being ended: then there is nothing
