@@ -122,9 +122,11 @@ func (s *state) migrate(ctx context.Context, order migrationOrder) (*migration, 
 	err := <-failed
 	if err != nil {
 		m.breakOff(err)
-		return m, err
 	}
-	return m, nil
+	if s.ctx.Err() != nil {
+		m.end() // nobody else does any more
+	}
+	return m, err
 }
 
 // replaceMigration makes m the migration of s.

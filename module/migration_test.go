@@ -44,7 +44,7 @@ type way struct {
 	name string
 }
 
-func (w way) Identity() string { return w.name }
+func (w way) Identity() string { return fmt.Sprintf("%s %p", w.name, w.records) }
 
 func (w way) Open(context.Context) (store.Store, error) {
 	w.opened.Add(1)
@@ -95,7 +95,7 @@ func load(t *testing.T, w way, keys *keyring.Ring) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loaded{t, st, session.NewManager(session.Options{Store: st.store, Keys: keys, Cache: st.cache}), w.name}, nil
+	return &loaded{t, st, session.NewManager(session.Options{Store: st.store, Keys: keys, Cache: st.cache}), w.Identity()}, nil
 }
 
 func mustLoad(t *testing.T, w way, keys *keyring.Ring) *loaded {
@@ -405,8 +405,8 @@ func TestStateEndsWhileItIsCopied(t *testing.T) {
 	migrations.Lock()
 	defer migrations.Unlock()
 	for _, m := range migrations.all {
-		if m.source == before.state && m.phase != migrationBroken {
-			t.Errorf("phase %s", m.phase)
+		if m.source == before.state {
+			t.Errorf("a migration is remembered, in phase %s", m.phase)
 		}
 	}
 }
