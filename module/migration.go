@@ -97,8 +97,8 @@ type migrationOrder struct {
 // migration to the same place that is followed already is begun anew. If ctx is
 // done before everything is verified, the migration is broken.
 func (s *state) migrate(ctx context.Context, order migrationOrder) (*migration, error) {
-	if s.nodes.count() > 1 {
-		return nil, errSourceShared
+	if err := s.aloneAtStore(ctx); err != nil {
+		return nil, err
 	}
 	m := &migration{
 		source: s, from: order.from, to: order.to, identity: order.opener.Identity(),
@@ -122,11 +122,53 @@ func (s *state) migrate(ctx context.Context, order migrationOrder) (*migration, 
 	err := <-failed
 	if err != nil {
 		m.breakOff(err)
+	} else {
+		s.run(m.guardSource)
 	}
 	if s.ctx.Err() != nil {
 		m.end() // nobody else does any more
 	}
 	return m, err
+}
+
+// aloneAtStore checks that no other gateway uses the store: what it wrote would not
+// be followed.
+func (s *state) aloneAtStore(ctx context.Context) error {
+	if s.nodes == nil {
+		return nil
+	}
+	others, err := s.nodes.announce(ctx, s.nodes.ids())
+	if err == nil && len(others) > 0 {
+		err = errSourceShared
+	}
+	return err
+}
+
+// guardSource breaks the migration off if another gateway begins to use the source
+// while it is followed.
+func (m *migration) guardSource() {
+	if m.source.nodes == nil {
+		return
+	}
+	ticker := time.NewTicker(nodePause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.source.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		m.mu.Lock()
+		following := m.phase == migrationFollowing
+		m.mu.Unlock()
+		if !following {
+			return
+		}
+		if m.source.nodes.count() > 1 {
+			m.breakOff(errSourceShared)
+			return
+		}
+	}
 }
 
 // replaceMigration makes m the migration of s.

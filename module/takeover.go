@@ -171,6 +171,7 @@ func (m *migration) goBack(ctx context.Context) {
 		err := m.tryBack(ctx)
 		if err == nil {
 			m.logger().Info("the store has moved back; the migration goes on", zap.String("to", m.to))
+			m.source.run(m.guardSource)
 			return
 		}
 		if ctx.Err() != nil {
