@@ -28,6 +28,9 @@ type fault struct {
 	heals bool
 	// inject makes it go wrong. victim is a gateway that chance has chosen.
 	inject func(ctx context.Context, t *trial, victim *gateway) (heal func() error, err error)
+	// witnessed says that some sign out elsewhere while it lasts whom the victim
+	// knows well.
+	witnessed bool
 }
 
 func (f *fault) possible(topology string) bool {
@@ -62,10 +65,18 @@ func (t *trial) try(ctx context.Context, f fault, hold time.Duration) error {
 	}
 	begun := time.Now()
 	row := row{Topology: t.topology, Fault: f.name, Random: t.options.long}
+	var known []*login
+	var err error
+	if f.witnessed {
+		if known, err = t.acquaint(victim); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
 	heal, err := f.inject(ctx, t, victim)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
+	witnesses := t.witness(ctx, known, victim, begun.Add(hold))
 	if f.heals {
 		if row.Failover, err = t.takenOver(ctx, begun); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
@@ -74,6 +85,7 @@ func (t *trial) try(ctx context.Context, f fault, hold time.Duration) error {
 	if err := t.calm(ctx, hold-time.Since(begun)); err != nil {
 		return err
 	}
+	witnesses.Wait()
 	healed := time.Now()
 	row.Lasted = healed.Sub(begun)
 	if err := heal(); err != nil {
@@ -92,7 +104,7 @@ func (t *trial) try(ctx context.Context, f fault, hold time.Duration) error {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	row.tally = t.load.ledger.snapshot().minus(before)
-	t.report.add(row)
+	t.report.rows = append(t.report.rows, row)
 	progress("%s", row.line())
 	return nil
 }

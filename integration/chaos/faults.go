@@ -60,7 +60,7 @@ var faults = []fault{
 	},
 	{
 		// Long enough for the grace to end, where there is time.
-		name: "gateway cut off from Redis", holds: 40 * time.Second, holdsIn: map[string]time.Duration{"sentinel": 8 * time.Second, "cluster": 8 * time.Second},
+		name: "gateway cut off from Redis", witnessed: true, holds: 42 * time.Second, holdsIn: map[string]time.Duration{"sentinel": 8 * time.Second, "cluster": 8 * time.Second},
 		short: nodes, deafens: theVictim,
 		inject: networkFault(toxic.Condition{Stalled: true}, theVictim),
 	},

@@ -104,7 +104,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	r := &report{seed: o.seed, begun: time.Now()}
+	r := &report{seed: o.seed, begun: time.Now(), sum: newTally()}
 	for i, topology := range o.topologies {
 		s := &trial{
 			options: o, topology: topology, dir: fmt.Sprintf("%s/%s", dir, topology), binary: binary,

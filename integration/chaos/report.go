@@ -43,24 +43,21 @@ func (r *row) line() string {
 	return text
 }
 
-// report is the rows of all trials.
+// report is what came of all trials.
 type report struct {
 	seed  uint64
 	begun time.Time
 	rows  []row
+	sum   tally // of everything, also between the faults
 }
-
-func (r *report) add(line row) { r.rows = append(r.rows, line) }
 
 // text is the report as a table in Markdown. Of a fault that came more than once it
 // has the longest times.
 func (r *report) text() string {
 	merged := make(map[string]*row)
 	var order []string
-	sum := newTally()
 	times := make(map[string]int)
 	for _, line := range r.rows {
-		sum.add(line.tally)
 		key := line.Topology + " " + line.Fault
 		times[key]++
 		m, known := merged[key]
@@ -84,9 +81,9 @@ func (r *report) text() string {
 			m.Topology, m.Fault, times[key], short(m.Lasted), failover, short(m.Back), m.Served, kinds(m.Refused), m.Checked)
 	}
 	fmt.Fprintf(&b, "\nseed %d, %s; %d faults; acknowledged: %d sign-ins, %d sign-outs; %d requests served; %d refused that had to be; %d checks of sessions after a fault\n",
-		r.seed, time.Since(r.begun).Round(time.Second), len(r.rows), sum.Logins, sum.Logouts, sum.Served, sum.Forged, sum.Checked)
+		r.seed, time.Since(r.begun).Round(time.Second), len(r.rows), r.sum.Logins, r.sum.Logouts, r.sum.Served, r.sum.Forged, r.sum.Checked)
 	for _, what := range never {
-		fmt.Fprintf(&b, "%s: %d\n", what, sum.Violations[what])
+		fmt.Fprintf(&b, "%s: %d\n", what, r.sum.Violations[what])
 	}
 	return b.String()
 }
@@ -94,11 +91,9 @@ func (r *report) text() string {
 // verdict is an error if anything was counted that must never happen.
 func (r *report) verdict() error {
 	var failed []error
-	for _, line := range r.rows {
-		for what, n := range line.Violations {
-			if n > 0 {
-				failed = append(failed, fmt.Errorf("%s, %s: %s: %d", line.Topology, line.Fault, what, n))
-			}
+	for _, what := range never {
+		if n := r.sum.Violations[what]; n > 0 {
+			failed = append(failed, fmt.Errorf("%s: %d", what, n))
 		}
 	}
 	return errors.Join(failed...)

@@ -68,7 +68,10 @@ func (t *trial) run(ctx context.Context) (err error) {
 		return err
 	}
 	t.load.start()
-	defer t.load.stop()
+	defer func() {
+		t.load.stop()
+		t.report.sum.add(t.load.ledger.snapshot())
+	}()
 	if err := t.calm(ctx, 2*time.Second); err != nil {
 		return err
 	}
