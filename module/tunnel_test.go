@@ -227,7 +227,7 @@ func TestEndOfWhatIsNoWebSocket(t *testing.T) {
 	go func() {
 		io.WriteString(buffer, "HTTP/1.1 101 x\r\n\r\n\x81")
 		buffer.Flush()
-		conn.(*tunnelConn).tunnel.end(revoked)
+		conn.(*tunnelConn).tunnel.end(sessionRevoked)
 	}()
 	if said, err := io.ReadAll(client); err != nil || string(said) != "HTTP/1.1 101 x\r\n\r\n\x81" {
 		t.Errorf("the client got %q, %v", said, err)
