@@ -97,12 +97,6 @@ func TestCommandCheckOnline(t *testing.T) {
 	if n := g.platform.Calls().Count(programA, tokenPath); n != calls+1 || calls == 0 {
 		t.Errorf("%d calls, then %d", calls, n)
 	}
-	// The token that it got is the one that goes on being used.
-	token := g.login(programA, "alice")
-	g.post("/miniprogram/phone", object("code", g.phoneCode(programA, "alice", "13580006666")), bearer(token)).expectStatus(t, 200)
-	if n := g.platform.Calls().Count(programA, tokenPath); n != calls+1 {
-		t.Errorf("%d calls", n)
-	}
 	var shown struct {
 		Programs []struct {
 			Program  string
@@ -115,6 +109,12 @@ func TestCommandCheckOnline(t *testing.T) {
 	if err := json.Unmarshal([]byte(g.tool("programs", "--json")), &shown); err != nil || len(shown.Programs) != 3 ||
 		shown.Programs[0].AppToken != nil || !shown.Programs[1].AppToken.Known || shown.Programs[1].AppToken.Until == "" {
 		t.Errorf("%+v, %v", shown, err)
+	}
+	// The token that it got is the one that goes on being used.
+	token := g.login(programA, "alice")
+	g.post("/miniprogram/phone", object("code", g.phoneCode(programA, "alice", "13580006666")), bearer(token)).expectStatus(t, 200)
+	if n := g.platform.Calls().Count(programA, tokenPath); n != calls+1 {
+		t.Errorf("%d calls", n)
 	}
 	stored, err := exec.Command("redis-cli", "-p", port, "keys", "*check*").Output()
 	if err != nil || strings.TrimSpace(string(stored)) != "" {

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -238,24 +237,20 @@ func TestCommandsPrintText(t *testing.T) {
 		"users/export":     `{"user":` + raw + `}`,
 		"check":            `{"ok":true,"store":{"cause":` + raw + `},"keys":{"active":` + raw + `},"programs":[{"program":` + raw + `,"secret":` + raw + `}]}`,
 	}
-	var mu sync.Mutex // guards failing and answers
-	failing := false
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		if failing {
-			w.WriteHeader(http.StatusTeapot)
-			fmt.Fprint(w, `{"error":`+raw+`}`)
-			return
-		}
+	serve := func(handler http.HandlerFunc) string {
+		server := httptest.NewServer(handler)
+		t.Cleanup(server.Close)
+		return server.Listener.Addr().String()
+	}
+	answering := serve(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, answers[strings.TrimPrefix(r.URL.Path, "/miniprogram/")])
-	}))
-	defer server.Close()
+	})
+	failing := serve(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+		fmt.Fprint(w, `{"error":`+raw+`}`)
+	})
 	bad := regexp.MustCompile(`[^\P{Cc}\n\t]|\p{Cf}|\x{00a0}`)
-	for _, fails := range []bool{false, true} {
-		mu.Lock()
-		failing = fails
-		mu.Unlock()
+	for _, address := range []string{answering, failing} {
 		for _, args := range [][]string{
 			{"sessions"},
 			{"sessions", "--json"},
@@ -269,19 +264,17 @@ func TestCommandsPrintText(t *testing.T) {
 			{"check", "--online"},
 			{"check", "--online", "--json"},
 		} {
-			r := g.command("", append(args, "--address", server.Listener.Addr().String())...)
-			if found := bad.FindString(r.out + r.err); found != "" || (r.code != 0) != fails || !strings.Contains(r.out+r.err, "evil") {
+			r := g.command("", append(args, "--address", address)...)
+			if found := bad.FindString(r.out + r.err); found != "" || (r.code != 0) != (address == failing) || !strings.Contains(r.out+r.err, "evil") {
 				t.Errorf("%v: exit code %d, %q in %q", args, r.code, found, r.out+r.err)
 			}
-			if len(args) > 1 && args[len(args)-1] == "--json" && !fails && !json.Valid([]byte(r.out)) {
+			if args[len(args)-1] == "--json" && address == answering && !json.Valid([]byte(r.out)) {
 				t.Errorf("%v: no JSON: %s", args, r.out)
 			}
 		}
 	}
 	for _, page := range []string{"not JSON", "<html>", ""} {
-		mu.Lock()
-		answers["keys"], failing = page, false
-		mu.Unlock()
-		g.command("", "keys", "--address", server.Listener.Addr().String()).fails(t, "no answer of a gateway")
+		address := serve(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, page) })
+		g.command("", "keys", "--address", address).fails(t, "no answer of a gateway")
 	}
 }

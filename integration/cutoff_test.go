@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -201,6 +202,33 @@ func TestRevokeEveryoneUnderLoad(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// When a seal key is replaced in good order, the record of who was signed out is
+// sealed with the new one before the old one goes.
+func TestRevocationSurvivesKeyRotation(t *testing.T) {
+	const next = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	g := start(t, setup{options: "seal_key " + next + " " + sealKey('k')})
+	alice, bob := g.login(programA, "alice"), g.login(programB, "bob")
+	g.setup.options = "seal_key " + sealKey('k') + " " + next
+	if err := g.reload(g.setup); err != nil {
+		t.Fatal(err)
+	}
+	g.revokeAll(`{"program":"` + programB + `","all":true}`)
+	g.setup.options = "seal_key " + next + " " + sealKey('k')
+	if err := g.reload(g.setup); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all is sealed with the active key", func() bool {
+		return strings.Contains(g.ask(http.MethodGet, "/miniprogram/keys", "").body, "resealed_at")
+	})
+	g.kill()
+	g.setup.options = "seal_key " + next
+	g.run()
+	g.get("/", bearer(bob)).expect(t, 401, "session_revoked")
+	if a := g.get("/", bearer(alice)); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 }
 
 // A node whose seal key was replaced in an emergency, right after everyone was

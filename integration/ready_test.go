@@ -167,6 +167,29 @@ func TestReadyWithoutTheStore(t *testing.T) {
 	}
 }
 
+// A reload that closes a listener is the end of a server for those who use it.
+func TestReadyBeforeAListenerCloses(t *testing.T) {
+	g := start(t, setup{global: "shutdown_delay 2s"})
+	g.get("/miniprogram/ready").expectStatus(t, 200)
+	moved := prepare(t, setup{})
+	text := strings.ReplaceAll(g.caddyfile(g.setup), g.address, moved.address)
+	loaded := make(chan error, 1)
+	go func() {
+		_, err := g.admin(http.MethodPost, "/load", "text/caddyfile", text)
+		loaded <- err
+	}()
+	eventually(t, "not ready", func() bool {
+		a := g.get("/miniprogram/ready")
+		return a.status == 503 && strings.Contains(a.body, `"shutting_down":true`)
+	})
+	if a := moved.get("/miniprogram/ready"); a.body != readyBody {
+		t.Errorf("the new one: %d %s", a.status, a.body)
+	}
+	if err := <-loaded; err != nil {
+		t.Error(err)
+	}
+}
+
 // Before the server stops, the load balancer is told, and who still comes is
 // served: nobody notices a deployment.
 func TestReadyBeforeShutdown(t *testing.T) {

@@ -34,7 +34,7 @@ func (a *App) inspect() error {
 		if !w.guards {
 			continue
 		}
-		if err := a.checkAliases(server); err != nil {
+		if err := a.checkAliases(name, server); err != nil {
 			return fmt.Errorf("server %s: %w", name, err)
 		}
 		a.checkProxies(name, server)
@@ -44,18 +44,24 @@ func (a *App) inspect() error {
 }
 
 // checkAliases refuses identity headers among those that Caddy is told to let
-// through in a spelling by which some upstreams take them for others.
-func (a *App) checkAliases(server *caddyhttp.Server) error {
+// through in a spelling by which some upstreams take them for others. They do not
+// get past the guard, but somebody believes that they do. Of a pattern that covers
+// one it warns: it may be meant for others.
+func (a *App) checkAliases(serverName string, server *caddyhttp.Server) error {
 	for option, names := range map[string][]string{
 		"expected_underscore_headers": server.ExpectedUnderscoreHeaders,
 		"expected_dot_headers":        server.ExpectedDotHeaders,
 	} {
 		for _, name := range names {
 			for _, protected := range a.protectedHeaders() {
-				prefix, glob := strings.CutSuffix(name, "*")
-				if identity.Fold(name) == identity.Fold(protected) || (glob && strings.HasPrefix(identity.Fold(protected), identity.Fold(prefix))) {
+				if !coversHeader(name, protected) {
+					continue
+				}
+				if !strings.Contains(name, "*") {
 					return fmt.Errorf("%s lists %s, which upstreams may take for the identity header %s", option, name, protected)
 				}
+				a.logger.Warn("option lists a pattern that covers an identity header; the gateway removes it all the same",
+					zap.String("server", serverName), zap.String("option", option), zap.String("pattern", name), zap.String("header", protected))
 			}
 		}
 	}

@@ -34,6 +34,9 @@ func (s *probedStore) Get(ctx context.Context, _ string) ([]byte, error) {
 	if s.down.Load() {
 		return nil, errProbed
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return nil, store.ErrNotFound
 }
 
@@ -109,6 +112,12 @@ func TestProbeOfAStoreThatHangs(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(begun))
 		}
 		// What is known is too old: everyone waits, for one.
+		s.hangs.Store(false)
+		time.Sleep(probePause)
+		if err := p.check(t.Context(), t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		s.hangs.Store(true)
 		time.Sleep(time.Minute)
 		begun = time.Now()
 		s.gets.Store(0)
