@@ -166,3 +166,31 @@ func TestMigrateWhenAnotherGatewayJoinsTheSource(t *testing.T) {
 	}
 	g.served(alice, "alice")
 }
+
+// Instead of a reload, the machine is restarted, or loses its power: what was
+// acknowledged is in the new store. The sessions of a gateway that keeps them in
+// memory come along, too.
+func TestMigrateAndRestart(t *testing.T) {
+	if !installed(t, "redis-server") {
+		return
+	}
+	for name, kind := range map[string]string{"file": "file DIR/sessions.db", "memory": "memory"} {
+		t.Run(name, func(t *testing.T) {
+			from, to := setup{options: "store " + kind + "\nseal_key " + sealKey('a')}, setup{options: inRedis(startRedis(t))}
+			g := start(t, from)
+			alice, leaving := g.login(programA, "alice"), g.login(programA, "alice")
+			m := g.migrated("--live", g.configFile("old", from), g.configFile("new", to))
+			if m.From != name || m.State != "following" {
+				t.Errorf("%+v", m)
+			}
+			bob := g.login(programA, "bob")
+			g.post("/miniprogram/logout", "", bearer(leaving)).expectStatus(t, http.StatusNoContent)
+			g.kill()
+			g.setup = to
+			g.run()
+			g.served(alice, "alice")
+			g.served(bob, "bob")
+			g.get("/", bearer(leaving)).expect(t, http.StatusUnauthorized, "session_revoked")
+		})
+	}
+}

@@ -65,8 +65,22 @@ func TestAdminIsDocumented(t *testing.T) {
 	if len(calls) != len(adminActions) {
 		t.Errorf("%d calls are documented, there are %d", len(calls), len(adminActions))
 	}
+	migrations, err := os.ReadFile("../docs/migration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method := range migrationActions {
+		if !strings.Contains(string(migrations), "| `"+method+" "+adminPath+migrationAction+"` |") {
+			t.Errorf("%s %s is not documented", method, migrationAction)
+		}
+	}
+	for _, phase := range []migrationPhase{migrationCopying, migrationFollowing, migrationMoved, migrationReturning, migrationBroken} {
+		if !strings.Contains(string(migrations), "`"+string(phase)+"`") {
+			t.Errorf("state %s is not documented", phase)
+		}
+	}
 	for _, newCommand := range []func() *cobra.Command{
-		newSessionsCommand, newInspectCommand, newRevokeCommand, newProgramsCommand, newKeysCommand, newCheckCommand, newExportCommand, newEraseCommand,
+		newMigrateCommand, newSessionsCommand, newInspectCommand, newRevokeCommand, newProgramsCommand, newKeysCommand, newCheckCommand, newExportCommand, newEraseCommand,
 	} {
 		cmd := newCommand()
 		if !regexp.MustCompile("(?m)^\\| (`[a-z]+`, )?`" + cmd.Name() + "`(, `[a-z]+`)? \\|").MatchString(doc) {

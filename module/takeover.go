@@ -99,6 +99,7 @@ func (m *migration) take(ctx context.Context, s *state, keys *keyring.Ring) erro
 		}
 		m.phase = migrationMoved
 		m.logger().Info("the store is moved", zap.String("from", m.from), zap.String("to", m.to), zap.Any("counts", m.copier.Counts()))
+	default: // it has moved already
 	}
 	takers := append(m.users(), s)
 	m.takers.Store(&takers)
