@@ -30,17 +30,18 @@ type row struct {
 
 // line is the row for people who watch.
 func (r *row) line() string {
-	text := fmt.Sprintf("%s: %s for %s, ", r.Topology, r.Fault, short(r.Lasted))
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s: %s for %s, ", r.Topology, r.Fault, short(r.Lasted))
 	if r.Failover > 0 {
-		text += fmt.Sprintf("others took over after %s, ", short(r.Failover))
+		fmt.Fprintf(&text, "others took over after %s, ", short(r.Failover))
 	}
-	text += fmt.Sprintf("back after %s; %d served, refused %s; %d checks", short(r.Back), r.Served, kinds(r.Refused), r.Checked)
+	fmt.Fprintf(&text, "back after %s; %d served, refused %s; %d checks", short(r.Back), r.Served, kinds(r.Refused), r.Checked)
 	for _, what := range never {
 		if n := r.Violations[what]; n > 0 {
-			text += fmt.Sprintf("; %s: %d", what, n)
+			fmt.Fprintf(&text, "; %s: %d", what, n)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // report is what came of all trials.

@@ -28,6 +28,7 @@ func installed(t *testing.T) bool {
 // What runs of hours rely on: after a server died, another one takes over, and
 // the dead one comes back into its place.
 func TestDeployments(t *testing.T) {
+	t.Parallel()
 	if !installed(t) {
 		return
 	}

@@ -58,13 +58,12 @@ func dial(t *testing.T, p *Proxy) net.Conn {
 	return conn
 }
 
-// say sends text and returns how long its echo took, or why there is none.
-func say(conn net.Conn, text string, within time.Duration) (time.Duration, error) {
-	begun := time.Now()
+// say sends text and waits for its echo. It returns why there is none.
+func say(conn net.Conn, text string, within time.Duration) error {
 	if _, err := io.WriteString(conn, text); err != nil {
-		return 0, err
+		return err
 	}
-	return time.Since(begun), hear(conn, text, within)
+	return hear(conn, text, within)
 }
 
 func hear(conn net.Conn, text string, within time.Duration) error {
@@ -86,22 +85,22 @@ func hear(conn net.Conn, text string, within time.Duration) error {
 func TestConditions(t *testing.T) {
 	p := listen(t, nil)
 	conn := dial(t, p)
-	if _, err := say(conn, "hello", patience); err != nil {
+	if err := say(conn, "hello", patience); err != nil {
 		t.Fatal(err)
 	}
 
 	p.Set(Condition{Latency: 50 * time.Millisecond})
 	begun := time.Now()
-	if _, err := say(conn, "slow", patience); err != nil || time.Since(begun) < 100*time.Millisecond {
+	if err := say(conn, "slow", patience); err != nil || time.Since(begun) < 100*time.Millisecond {
 		t.Errorf("there and back in %v, error %v", time.Since(begun), err)
 	}
 
 	p.Set(Condition{Stalled: true})
-	if _, err := say(conn, "late", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(conn, "late", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("stalled: %v", err)
 	}
 	waiting := dial(t, p) // a connection can be made
-	if _, err := say(waiting, "too", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(waiting, "too", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("stalled, a new connection: %v", err)
 	}
 	p.Set(Condition{})
@@ -113,22 +112,22 @@ func TestConditions(t *testing.T) {
 	}
 
 	p.Set(Condition{Refused: true})
-	if _, err := say(conn, "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(conn, "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("refused: %v", err)
 	}
-	if _, err := say(dial(t, p), "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(dial(t, p), "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("refused, a new connection: %v", err)
 	}
 	p.Set(Condition{})
 	again := dial(t, p)
-	if _, err := say(again, "again", patience); err != nil {
+	if err := say(again, "again", patience); err != nil {
 		t.Error(err)
 	}
 	p.Cut()
-	if _, err := say(again, "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(again, "x", patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("cut: %v", err)
 	}
-	if _, err := say(dial(t, p), "on", patience); err != nil {
+	if err := say(dial(t, p), "on", patience); err != nil {
 		t.Errorf("after a cut: %v", err)
 	}
 }
@@ -139,16 +138,16 @@ func TestConditionOfOneOwner(t *testing.T) {
 	p := listen(t, func(net.Addr) string { return <-owners })
 	owners <- "a"
 	a := dial(t, p)
-	if _, err := say(a, "hello", patience); err != nil {
+	if err := say(a, "hello", patience); err != nil {
 		t.Fatal(err)
 	}
 	owners <- "b"
 	b := dial(t, p)
 	p.SetFor("a", Condition{Stalled: true})
-	if _, err := say(a, "late", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := say(a, "late", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the one cut off: %v", err)
 	}
-	if _, err := say(b, "hello", patience); err != nil {
+	if err := say(b, "hello", patience); err != nil {
 		t.Errorf("the other: %v", err)
 	}
 	p.Set(Condition{})
@@ -163,7 +162,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for i := range 20 {
 		conn := dial(t, p)
-		if _, err := say(conn, "x", patience); err != nil {
+		if err := say(conn, "x", patience); err != nil {
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
