@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +39,8 @@ const (
 	assertionKeysFresh = time.Minute
 	assertionKeysStale = 10 * time.Minute
 	assertionKeysWait  = 10 * time.Second
+	// assertionKeysPause is for how long the store is not asked again that gave none.
+	assertionKeysPause = time.Second
 )
 
 // assertionKeysRecord is what is stored of the keys, the oldest first.
@@ -97,7 +98,11 @@ type assertionKeys struct {
 
 	known      atomic.Pointer[assertionKeySet]
 	refreshing atomic.Bool
-	mu         sync.Mutex // held by the one who reads the store
+	gate       chan struct{} // held by the one who asks the store; it has room for one
+
+	// failure is why the store gave no keys, and when. Both are guarded by gate.
+	failure  error
+	failedAt time.Time
 }
 
 // current returns the keys. It asks the store when it has none that it can be sure
@@ -123,11 +128,25 @@ func (a *assertionKeys) current(ctx context.Context) (*assertionKeySet, error) {
 
 // read reads the keys from the store, and replaces them there if it is time.
 func (a *assertionKeys) read(ctx context.Context) (*assertionKeySet, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.gate <- struct{}{}:
+		defer func() { <-a.gate }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if set := a.known.Load(); set != nil && a.now().Sub(set.readAt) < assertionKeysFresh {
 		return set, nil // somebody else did
 	}
+	if a.failure != nil && a.now().Sub(a.failedAt) < assertionKeysPause {
+		return nil, a.failure // and failed
+	}
+	set, err := a.readStore(ctx)
+	a.failure, a.failedAt = err, a.now()
+	return set, err
+}
+
+// readStore does the work of read. The caller holds the gate.
+func (a *assertionKeys) readStore(ctx context.Context) (*assertionKeySet, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assertionKeysWait)
 	defer cancel()
 	record, err := a.load(ctx)
@@ -135,13 +154,19 @@ func (a *assertionKeys) read(ctx context.Context) (*assertionKeySet, error) {
 		return nil, err
 	}
 	if record.due(a.now()) {
-		if record, err = a.change(ctx, func(record *assertionKeysRecord, now time.Time) (bool, error) {
+		changed, err := a.change(ctx, func(record *assertionKeysRecord, now time.Time) (bool, error) {
 			if !record.due(now) {
 				return false, nil // another gateway did it
 			}
 			return true, record.add(now, now.Add(assertionKeyAhead))
-		}); err != nil {
+		})
+		switch {
+		case err == nil:
+			record = changed
+		case len(record.Keys) == 0:
 			return nil, err
+		default: // a store that takes no writes now may do so in a minute
+			a.logger.Warn("assertion key is not replaced yet", zap.Error(err))
 		}
 	}
 	return a.use(record)
@@ -151,8 +176,12 @@ func (a *assertionKeys) read(ctx context.Context) (*assertionKeySet, error) {
 // time to learn of the new one; or at once, and without a trace of the old one, which is
 // for a key that has leaked. It returns the id of the new key.
 func (a *assertionKeys) Rotate(ctx context.Context, atOnce bool) (id string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.gate <- struct{}{}:
+		defer func() { <-a.gate }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assertionKeysWait)
 	defer cancel()
 	record, err := a.change(ctx, func(record *assertionKeysRecord, now time.Time) (bool, error) {

@@ -40,7 +40,7 @@ func newKeyHolders(t *testing.T, n int) ([]*assertionKeys, *keyClock) {
 	holders := make([]*assertionKeys, n)
 	for i := range holders {
 		holders[i] = &assertionKeys{
-			store: st.store, keys: ring, logger: zap.NewNop(), now: clock.get,
+			store: st.store, keys: ring, logger: zap.NewNop(), now: clock.get, gate: make(chan struct{}, 1),
 			run: func(task func(context.Context)) bool { task(t.Context()); return true }, // at once
 		}
 	}

@@ -4,6 +4,7 @@
 package module
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,13 @@ func (h *handover) order(now time.Time) []provider.Provider {
 	}
 }
 
+// isRefused reports whether the platform refused a program because of its secrets,
+// before it did anything else.
+func isRefused(err error) bool {
+	var e *provider.Error
+	return errors.As(err, &e) && e.Reason == provider.Misconfigured && !e.Spent
+}
+
 // withProvider runs a call that needs the program's secrets. Where the platform
 // refuses the program because of them, it has not looked at anything else, a code
 // for instance, and the call is run once more with the other ones, if they were
@@ -58,19 +66,25 @@ func withProvider[T any](p *program, run func(provider.Provider) (T, error)) (re
 	h := p.provider.Load()
 	for i, candidate := range h.order(time.Now()) {
 		again, failure := run(candidate)
-		if i > 0 && isReason(failure, provider.Misconfigured) {
+		if i > 0 && isRefused(failure) {
 			if candidate == h.current {
 				err = failure // the operator is to hear of the new ones
 			}
 			return result, err
 		}
 		result, err = again, failure
-		if !isReason(err, provider.Misconfigured) {
-			if moved := candidate == h.current; i > 0 && h.moved.CompareAndSwap(!moved, moved) {
-				p.logger.Info("platform takes other secrets of the program", zap.Bool("new", moved))
-			}
-			return result, err
+		if isRefused(err) {
+			continue
 		}
+		switch moved := candidate == h.current; {
+		case errors.As(err, new(notSentError)): // it was not asked
+		case i > 0 && h.moved.CompareAndSwap(!moved, moved):
+			p.logger.Info("platform takes other secrets of the program", zap.Bool("new", moved))
+		case !moved && isReason(err, provider.PlatformFault) && h.moved.CompareAndSwap(false, true):
+			// What the old secrets verify the platform by may be what was wrong.
+			p.logger.Info("replaced secrets of the program are not tried first any more", zap.NamedError("cause", err))
+		}
+		return result, err
 	}
 	return result, err
 }

@@ -71,6 +71,7 @@ func TestSecretIsHandedOver(t *testing.T) {
 		{"a wrong one in the file", func() { change("typo") }, []string{"newer"}, false},
 		{"and a right one", func() { change("newest"); platform.secret = "newest" }, []string{"newer", "newest"}, false},
 		{"both are wrong", func() { platform.secret = "unknown" }, []string{"newest", "newer"}, true},
+		{"right again", func() { platform.secret = "newest" }, []string{"newest"}, false},
 		{"another failure", func() { platform.secret = "newest"; platform.fails = &provider.Error{Reason: provider.CodeInvalid} }, []string{"newest"}, true},
 	} {
 		step.do()
@@ -79,6 +80,33 @@ func TestSecretIsHandedOver(t *testing.T) {
 		if failed := err != nil; failed != step.fails || (err == nil && grant.OpenID != "c") || !slices.Equal(platform.asked, step.asked) {
 			t.Errorf("%s: %v, asked with %q", step.name, err, platform.asked)
 		}
+	}
+}
+
+// A key by which the platform is verified was wrong, and is mended: the first code is
+// lost by that, and no other.
+func TestMendedKeyIsUsedAtOnce(t *testing.T) {
+	broken := &console{secret: "s", fails: &provider.Error{Reason: provider.PlatformFault}}
+	_, p := newNode(t, nil, nil, &withSecret{console: broken, secret: "s"})
+	p.metrics = processMetrics.program("alipay", "2021")
+	p.provider.Store(p.provider.Load().next(&withSecret{console: &console{secret: "s"}, secret: "s"}, time.Now()))
+	if _, err := p.exchange(t.Context(), "c"); !errors.Is(err, broken.fails) {
+		t.Fatal(err)
+	}
+	if _, err := p.exchange(t.Context(), "d"); err != nil || len(broken.asked) != 1 {
+		t.Errorf("%v, asked %d times", err, len(broken.asked))
+	}
+}
+
+// A code that was spent in a first step is not sent again because the program was
+// refused in the second.
+func TestSpentCodeIsNotSentWithAnotherSecret(t *testing.T) {
+	platform := &console{secret: "old", fails: &provider.Error{Reason: provider.Misconfigured, Spent: true}}
+	_, p := newNode(t, nil, nil, &withSecret{console: platform, secret: "old"})
+	p.metrics = processMetrics.program("alipay", "2021")
+	p.provider.Store(p.provider.Load().next(&withSecret{console: platform, secret: "new"}, time.Now()))
+	if _, err := p.exchange(t.Context(), "c"); !errors.Is(err, platform.fails) || len(platform.asked) != 1 {
+		t.Errorf("%v, asked with %q", err, platform.asked)
 	}
 }
 

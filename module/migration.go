@@ -137,7 +137,7 @@ func (s *state) aloneAtStore(ctx context.Context) error {
 	if s.nodes == nil {
 		return nil
 	}
-	others, err := s.nodes.announce(ctx, s.nodes.ids())
+	others, err := s.nodes.announce(ctx)
 	if err == nil && len(others) > 0 {
 		err = errSourceShared
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -33,6 +34,10 @@ const (
 
 	// nodeAlive is for how long a gateway counts as alive that does not say so.
 	nodeAlive = 15 * time.Second
+
+	// elsewhereKept is for how long the keys of a gateway are remembered that is
+	// gone: it may come back with them, after a restart.
+	elsewhereKept = time.Hour
 )
 
 // node is a gateway that uses the store. It holds no secret, so that gateways
@@ -41,8 +46,9 @@ type node struct {
 	Host string `json:"host"`
 	// Keys are the ids of its seal keys, the active one first.
 	Keys []string `json:"keys"`
-	// Seen is when it last said so, in unix seconds.
-	Seen int64 `json:"seen"`
+	// Beat is another number each time that it says so. Clocks of other machines say
+	// nothing.
+	Beat int64 `json:"beat"`
 }
 
 // nodes tells the gateways that share a store of each other.
@@ -58,9 +64,18 @@ type nodes struct {
 
 	others atomic.Pointer[[]node]
 
-	mu      sync.Mutex
-	rings   []*keyring.Ring // of the configurations in use, the newest first
-	warning string          // what was last warned of
+	mu        sync.Mutex
+	rings     []*keyring.Ring      // of the configurations in use, the newest first
+	coming    []string             // ids of keys that are about to be used
+	beats     map[string]heartbeat // of the other gateways, by their ids
+	elsewhere map[string]time.Time // ids of keys of other gateways, and when they were last seen
+	warning   string               // what was last warned of
+}
+
+// heartbeat is the last sign of life of a gateway, and when it was seen to change.
+type heartbeat struct {
+	beat int64
+	at   time.Time
 }
 
 func newNodes(s store.Store) *nodes {
@@ -68,7 +83,10 @@ func newNodes(s store.Store) *nodes {
 	if err != nil {
 		host = "unknown"
 	}
-	return &nodes{store: s, id: rand.Text(), host: host, now: time.Now, warning: "/"}
+	return &nodes{
+		store: s, id: rand.Text(), host: host, now: time.Now, warning: "/",
+		beats: make(map[string]heartbeat), elsewhere: make(map[string]time.Time),
+	}
 }
 
 // errOtherKeys says that gateways with other seal keys use the store.
@@ -78,7 +96,9 @@ var errOtherKeys = errors.New("gateways that use this store have none of the sea
 // them, and fails if the others cannot have anything in common with this one.
 func (n *nodes) join(ctx context.Context, keys *keyring.Ring) error {
 	ids := keys.IDs()
-	others, err := n.announce(ctx, join(n.ids(), ids))
+	n.expect(ids)
+	defer n.expect(nil)
+	others, err := n.announce(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,14 +124,21 @@ func (n *nodes) part(keys *keyring.Ring) {
 	}
 }
 
-// ids returns the ids of all keys that this gateway uses, the active one first.
-func (n *nodes) ids() (all []string) {
+// expect says which keys are about to be used, so that they are announced as long as
+// it takes, also by run.
+func (n *nodes) expect(ids []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.coming = ids
+}
+
+// ids returns the ids of all keys that this gateway uses or is about to use, the
+// active one first. The caller holds n.mu.
+func (n *nodes) ids() (all []string) {
 	for _, ring := range n.rings {
 		all = join(all, ring.IDs())
 	}
-	return all
+	return join(all, n.coming)
 }
 
 // await gives the other gateways time to hear of a key that some of them lack.
@@ -127,13 +154,19 @@ func (n *nodes) await(ctx context.Context, key string, others []node) error {
 	}
 }
 
-// changing makes keys known to the others that this gateway is about to use.
-func (n *nodes) changing(ctx context.Context, ids []string) error {
-	others, err := n.announce(ctx, join(n.ids(), ids))
+// changing makes keys known to the others, and then calls change, which begins to
+// use them.
+func (n *nodes) changing(ctx context.Context, ids []string, change func() error) error {
+	n.expect(ids)
+	defer n.expect(nil)
+	others, err := n.announce(ctx)
 	if err != nil {
 		return err
 	}
-	return n.await(ctx, ids[0], others)
+	if err := n.await(ctx, ids[0], others); err != nil {
+		return err
+	}
+	return change()
 }
 
 // run says again and again that this gateway is there, and learns which others
@@ -148,35 +181,48 @@ func (n *nodes) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		ids := n.ids()
-		if len(ids) == 0 {
-			continue
-		}
 		// While the store cannot be used, what was known before has to do.
-		if others, err := n.announce(ctx, ids); err == nil {
+		if others, err := n.announce(ctx); err == nil {
 			n.learn(others)
 		}
 	}
 }
 
-// announce says that this gateway has the keys called ids, and returns the other
+// announce says which keys this gateway has, if it has any, and returns the other
 // gateways that are alive.
-func (n *nodes) announce(ctx context.Context, ids []string) (others []node, err error) {
-	now := n.now().Unix()
+func (n *nodes) announce(ctx context.Context) (others []node, err error) {
 	err = n.update(ctx, func(all map[string]node) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		ids := n.ids()
 		others = others[:0]
 		for id, other := range all {
 			switch {
 			case id == n.id:
-			case max(now-other.Seen, other.Seen-now) > int64(nodeAlive/time.Second):
+			case !n.alive(id, other):
 				delete(all, id)
 			default:
 				others = append(others, other)
 			}
 		}
-		all[n.id] = node{Host: n.host, Keys: ids, Seen: now}
+		if len(ids) > 0 {
+			all[n.id] = node{Host: n.host, Keys: ids, Beat: n.now().UnixNano()}
+		}
 	})
 	return others, err
+}
+
+// alive reports whether another gateway has given a sign of life lately, by this
+// machine's clock. One that was not seen before is taken to be alive. The caller
+// holds n.mu.
+func (n *nodes) alive(id string, other node) bool {
+	now := n.now()
+	last, known := n.beats[id]
+	if !known || last.beat != other.Beat {
+		n.beats[id] = heartbeat{other.Beat, now}
+		return true
+	}
+	return now.Sub(last.at) <= nodeAlive
 }
 
 // leave says that this gateway is gone. Where that fails, it is forgotten later.
@@ -209,10 +255,17 @@ func (n *nodes) update(ctx context.Context, change func(map[string]node)) error 
 // where they do not go together.
 func (n *nodes) learn(others []node) {
 	n.others.Store(&others)
-	mine := n.ids()
-	var elsewhere, lacking, ahead []string
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	mine, now := n.ids(), n.now()
+	if len(mine) == 0 {
+		return // the last configuration is on its way out
+	}
+	var lacking, ahead []string
 	for _, other := range others {
-		elsewhere = union(elsewhere, other.Keys)
+		for _, id := range other.Keys {
+			n.elsewhere[id] = now
+		}
 		if len(other.Keys) > 0 && !slices.Contains(mine, other.Keys[0]) {
 			lacking = union(lacking, other.Keys[:1])
 		}
@@ -220,10 +273,10 @@ func (n *nodes) learn(others []node) {
 			ahead = union(ahead, []string{other.Host})
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	maps.DeleteFunc(n.elsewhere, func(_ string, seen time.Time) bool { return now.Sub(seen) > elsewhereKept })
+	maps.DeleteFunc(n.beats, func(_ string, last heartbeat) bool { return now.Sub(last.at) > elsewhereKept })
 	for _, ring := range n.rings {
-		ring.SetElsewhere(elsewhere)
+		ring.SetElsewhere(slices.Collect(maps.Keys(n.elsewhere)))
 	}
 	warning := strings.Join(lacking, " ") + "/" + strings.Join(ahead, " ")
 	if warning == n.warning {

@@ -99,7 +99,9 @@ func (a *App) open() (*runtime, error) {
 	a.acquired = a.opener.Identity()
 	if st.nodes != nil {
 		if err := st.nodes.join(a.ctx, a.keys); err != nil {
-			return nil, err
+			a.acquired = nil
+			_, closing := states.Delete(a.opener.Identity())
+			return nil, errors.Join(err, closing)
 		}
 		a.joined = st.nodes
 	}
@@ -135,7 +137,7 @@ func (a *App) open() (*runtime, error) {
 		}),
 		avatars: avatar.InStore(st.store, a.keys, keep),
 		assertions: &assertionKeys{
-			store: st.store, keys: a.keys, logger: a.logger, now: time.Now,
+			store: st.store, keys: a.keys, logger: a.logger, now: time.Now, gate: make(chan struct{}, 1),
 			run: func(task func(context.Context)) bool { return st.run(func() { task(st.ctx) }) },
 		},
 	}

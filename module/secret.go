@@ -24,8 +24,8 @@ type watchedSecret struct {
 	name string
 	// read returns the value as it is now.
 	read func() (string, error)
-	// apply puts a changed value into effect.
-	apply func() error
+	// apply puts a changed value into effect, or gives up when ctx is done.
+	apply func(ctx context.Context) error
 
 	current   string // in effect
 	candidate string // seen once, not yet in effect
@@ -68,7 +68,7 @@ func (w *secretWatch) start() {
 				return
 			case <-ticker.C:
 				for _, s := range w.secrets {
-					w.check(s)
+					w.check(ctx, s)
 				}
 			}
 		}
@@ -87,7 +87,7 @@ func (w *secretWatch) stop() {
 
 // check puts a secret into effect when it has changed and then stayed the same
 // for one interval: a file that is just being written is not taken half.
-func (w *secretWatch) check(s *watchedSecret) {
+func (w *secretWatch) check(ctx context.Context, s *watchedSecret) {
 	value, err := s.read()
 	if err != nil {
 		if !s.failing {
@@ -100,7 +100,7 @@ func (w *secretWatch) check(s *watchedSecret) {
 	case s.current:
 		s.candidate, s.failing = "", false
 	case s.candidate:
-		if err := s.apply(); err != nil {
+		if err := s.apply(ctx); err != nil {
 			if !s.failing {
 				w.logger.Error("changed secret cannot be used; the value in use stays", zap.String("secret", s.name), zap.Error(err))
 			}
@@ -122,15 +122,12 @@ func watchSealKeys(a *App) *watchedSecret {
 			masters, err := a.readSealKeys()
 			return string(slices.Concat(masters...)), err
 		},
-		apply: func() error {
+		apply: func(ctx context.Context) error {
 			masters, err := a.readSealKeys()
 			if err != nil {
 				return err
 			}
-			if err := a.announceKeys(masters); err != nil {
-				return err
-			}
-			if err := a.keys.Replace(masters...); err != nil {
+			if err := a.replaceKeys(ctx, masters); err != nil {
 				return err
 			}
 			a.maintainNow()
@@ -139,18 +136,19 @@ func watchSealKeys(a *App) *watchedSecret {
 	}
 }
 
-// announceKeys tells the gateways that share the store of keys that are about to
-// be used.
-func (a *App) announceKeys(masters [][]byte) error {
+// replaceKeys puts other seal keys into use, when the gateways that share the store
+// know of them.
+func (a *App) replaceKeys(ctx context.Context, masters [][]byte) error {
+	replace := func() error { return a.keys.Replace(masters...) }
 	rt := a.running.Load()
 	if rt == nil || rt.state.nodes == nil {
-		return nil
+		return replace()
 	}
 	next, err := keyring.New(masters...)
 	if err != nil {
 		return err
 	}
-	return rt.state.nodes.changing(a.ctx, next.IDs())
+	return rt.state.nodes.changing(ctx, next.IDs(), replace)
 }
 
 // watchProgram watches the files that the configuration of a program names. A
@@ -164,7 +162,7 @@ func watchProgram(ctx caddy.Context, g *guest, p *program) *watchedSecret {
 			config, err := g.resolved()
 			return string(config), err
 		},
-		apply: func() error {
+		apply: func(context.Context) error {
 			next, err := loadProvider(ctx, g)
 			if err != nil {
 				return err

@@ -249,6 +249,9 @@ func (k *inStore) seal(rec *pictureRecord, now int64) ([]byte, time.Duration, er
 // open returns the record that was sealed for the picture called name.
 func (k *inStore) open(name string, sealed []byte) (*pictureRecord, error) {
 	plain, err := k.keys.Open(sealed)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, fmt.Errorf("opening a picture: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}

@@ -74,6 +74,9 @@ type ended struct {
 // past its end.
 func openRecord(ring *keyring.Ring, subject string, sealed []byte, now int64) (*record, error) {
 	plain, err := ring.Open(sealed)
+	if errors.Is(err, keyring.ErrElsewhere) {
+		return nil, fmt.Errorf("opening a profile: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -80,6 +80,9 @@ type Error struct {
 	PlatformMessage string
 	// TraceID is the platform's name for the call, for its support desk.
 	TraceID string
+	// Spent says that the code of the call was spent all the same, in a step before
+	// the one that failed. It must be set where Reason does not say so.
+	Spent bool
 	// RetryAfter is how long to wait before trying again; zero if not known.
 	RetryAfter time.Duration
 	// Err is the cause, where there is one.

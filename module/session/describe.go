@@ -98,7 +98,7 @@ type TokenDescription struct {
 // user is nil if nothing is kept of him, or nobody can tell who it is.
 func (m *Manager) DescribeToken(ctx context.Context, token string) (t *TokenDescription, user *Description, err error) {
 	payload, keyID, err := m.Keys.VerifyToken(token)
-	if errors.Is(err, keyring.ErrUnknownKey) && keyring.IsToken(token) {
+	if (errors.Is(err, keyring.ErrUnknownKey) || errors.Is(err, keyring.ErrElsewhere)) && keyring.IsToken(token) {
 		return &TokenDescription{State: StateForeignKey, KeyID: claimedKey(token)}, nil, nil
 	}
 	var c claims

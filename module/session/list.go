@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/minigate/minigate/module/identity"
+	"github.com/minigate/minigate/module/keyring"
 	"github.com/minigate/minigate/module/store"
 )
 
@@ -206,8 +207,13 @@ var errFound = errors.New("found")
 // Find returns the user who has a session called id, and looks through the whole
 // store for him; "" if there is none.
 func (m *Manager) Find(ctx context.Context, id string) (subject string, err error) {
+	var elsewhere error
 	err = m.scan(ctx, "", func(candidate string, sealed []byte) error {
-		if rec, err := openRecord(m.Keys, candidate, sealed); err == nil && rec.find(id) != nil {
+		rec, err := openRecord(m.Keys, candidate, sealed)
+		if errors.Is(err, keyring.ErrElsewhere) {
+			elsewhere = err
+		}
+		if err == nil && rec.find(id) != nil {
 			subject = candidate
 			return errFound
 		}
@@ -215,6 +221,9 @@ func (m *Manager) Find(ctx context.Context, id string) (subject string, err erro
 	})
 	if errors.Is(err, errFound) {
 		err = nil
+	}
+	if subject == "" && err == nil {
+		err = elsewhere // it may be in what cannot be read here
 	}
 	return subject, err
 }

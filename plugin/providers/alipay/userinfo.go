@@ -99,6 +99,10 @@ func checkInfo(fields provider.Fields, grant provider.Grant) error {
 func spent(err error) error {
 	var none *provider.NoAnswerError
 	if !errors.As(err, &none) || none.Sent {
+		var e *provider.Error
+		if errors.As(err, &e) {
+			e.Spent = true
+		}
 		return err
 	}
 	return &provider.Error{
