@@ -152,8 +152,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return a.loadSealKeys()
 }
 
-// Validate reports a configuration that can never work.
+// Validate reports a configuration that can never work, or that cannot take the
+// place of the one in use.
 func (a *App) Validate() error {
+	if err := a.judge(); err != nil {
+		return err
+	}
+	return a.openEarly()
+}
+
+// judge reports a configuration that can never work.
+func (a *App) judge() error {
 	switch {
 	case len(a.programs) == 0:
 		return errors.New("no program is configured")
@@ -171,6 +180,19 @@ func (a *App) Validate() error {
 		return errors.New("per_user and concurrency must be above zero")
 	}
 	return nil
+}
+
+// openEarly opens the store before anybody is served by this configuration, if
+// another one is in use. Caddy starts its apps in any order, and whoever came to a
+// server that is up before the store is open would have to wait for it, and perhaps
+// in vain, while the configuration in use could have served him. At the first start
+// there is none; and validation by itself opens nothing.
+func (a *App) openEarly() error {
+	if caddy.ActiveContext().Context == nil {
+		return nil
+	}
+	_, err := a.runtime()
+	return err
 }
 
 // shortestKeep is the least time to keep profiles: users who sign in every day
