@@ -87,7 +87,8 @@ type gateway struct {
 	log      *logBuffer
 	process  *exec.Cmd
 	exited   chan error
-	launched int // where the log of this process begins
+	launched int      // where the log of this process begins
+	socket   *os.File // that it listens on as fd/3; nil if it makes its own
 	setup    setup
 }
 
@@ -212,6 +213,9 @@ func (g *gateway) launch() {
 		"HOME="+g.dir, "XDG_DATA_HOME="+g.dir+"/data", "XDG_CONFIG_HOME="+g.dir+"/config",
 		"GORACE=halt_on_error=1", "NO_PROXY=*",
 	)
+	if g.socket != nil {
+		g.process.ExtraFiles = []*os.File{g.socket}
+	}
 	g.process.Stdout, g.process.Stderr = g.log, g.log
 	g.launched = len(g.log.String())
 	if err := g.process.Start(); err != nil {
