@@ -99,8 +99,7 @@ func checkInfo(fields provider.Fields, grant provider.Grant) error {
 func spent(err error) error {
 	var none *provider.NoAnswerError
 	if !errors.As(err, &none) || none.Sent {
-		var e *provider.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*provider.Error](err); ok {
 			e.Spent = true
 		}
 		return err
