@@ -77,6 +77,7 @@ func TestFailureNodeKilled(t *testing.T) {
 	busy.Wait()
 	t.Logf("%d acknowledged; of the codes without an answer %d were good and %d spent, the last known %v after the kill",
 		count.Load(), good.Load(), spent.Load(), time.Since(killed).Round(100*time.Millisecond))
+	eventually(t, "the dead one is given up", func() bool { return other.metric("caddy_miniprogram_gateways") == 1 })
 	since := time.Now()
 	g.run()
 	g.recovered(since)

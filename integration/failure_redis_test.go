@@ -45,6 +45,16 @@ func TestFailureRedisDown(t *testing.T) {
 	g.logs("store does not tell about changes")
 	g.counts(loginsWithoutStore)
 	other.counts(requestsWithoutStore)
+	late := prepare(t, g.setup)
+	late.launch()
+	if err := late.waitReady(); err == nil || !strings.Contains(late.log.String(), server.Address) {
+		t.Errorf("a gateway that is started meanwhile: %v\n%s", err, late.log)
+	}
+	changed := g.setup
+	changed.directive += "\nheader X-Changed yes"
+	if err := g.reload(changed); err == nil {
+		t.Error("a reload meanwhile is not refused")
+	}
 
 	for g.get("/", bearer(warm)).status == http.StatusOK {
 		if time.Since(down) > grace+patience {

@@ -64,7 +64,7 @@ func (t *trial) try(ctx context.Context, f fault, hold time.Duration) error {
 		hears = t.deafen(f.deafens(t, victim))
 	}
 	begun := time.Now()
-	row := row{Topology: t.topology, Fault: f.name, Random: t.options.long}
+	row := row{Topology: t.topology, Fault: f.name}
 	var known []*login
 	var err error
 	if f.witnessed {

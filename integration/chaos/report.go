@@ -17,7 +17,6 @@ import (
 // row is what came of one fault.
 type row struct {
 	Topology, Fault string
-	Random          bool
 	// Lasted is from the fault to the end of its cause.
 	Lasted time.Duration
 	// Failover is from the fault until others had taken over; zero where nobody
